@@ -7,7 +7,7 @@ import { type BlockType, blockTypeNamed, bytesOfValues, decodeBlocks, encodeRows
 import type { GgufTarget } from '#engine/export/gguf/target.ts'
 import type { PrunedTensor } from '#engine/export/pieces.ts'
 import { attentionOf, mlpOf } from '#engine/model/weights/weights.ts'
-import type { ObservedProjection } from '#engine/pruning/gates/gated-part.ts'
+import type { ObservedProjection } from '#engine/pruning/gates/observed.ts'
 import type { Sensitivities, Sensitivity } from '#engine/pruning/gates/sensitivity.ts'
 
 /** A matrix with the types that it may have, the smallest first. */

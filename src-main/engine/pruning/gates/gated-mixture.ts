@@ -26,7 +26,7 @@ import { normalize, normalizeBackward } from '#engine/tensor/norm.ts'
 import { combine, type Products, project } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/sums.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
-import type { Observed } from './gated-part.ts'
+import type { Observed } from './observed.ts'
 
 /** The tokens that chose an expert: rows of the input, and the factors on its output for them. */
 interface Route {

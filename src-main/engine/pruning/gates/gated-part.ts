@@ -18,6 +18,7 @@ import { combine, matrixFor, project, projectNormed } from '#engine/tensor/produ
 import { valuesOf } from '#engine/tensor/sums.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
 import { type KeptMixture, mixtureBackward, mixtureForward } from './gated-mixture.ts'
+import type { Observed } from './observed.ts'
 
 /** Factors on a part: 1 for what is open, 0 for what is closed. */
 export interface PartGates {
@@ -57,19 +58,6 @@ export interface GatedCall extends TrainingCall {
   /** Receives what each projection of a part had on the way back. */
   readonly observe?: ((part: Part, observed: Observed) => void) | undefined
 }
-
-/** The inputs [N, C] of a projection and the gradient of its outputs [N, R], for the length of a call. */
-export interface Observed {
-  readonly projection: ObservedProjection
-  readonly inputs: Tensor2D
-  readonly gradient: Tensor2D
-  /** Set for a projection of an expert of a mixture. */
-  readonly expert?: { readonly index: number; readonly of: number }
-}
-
-/** The projections of a part. Those from attention's input are one matrix. */
-export const observedProjections = ['mixer', 'output', 'gate', 'up', 'down'] as const
-export type ObservedProjection = (typeof observedProjections)[number]
 
 const attentionCall = ({ spec, rotary, products }: GatedCall, part: Part): AttentionCall => {
   const block = blockOf(part)

@@ -11,7 +11,7 @@ import { requireWholeHead } from '../recovery/recovery-budget.ts'
 import { gradientsOfGates } from './collect-gradients.ts'
 import { listGates } from './gate-list.ts'
 import { GatePass } from './gate-pass.ts'
-import { type ObservedProjection, observedProjections } from './gated-part.ts'
+import { type ObservedProjection, observedProjections } from './observed.ts'
 import { gateRoom } from './room.ts'
 
 /**

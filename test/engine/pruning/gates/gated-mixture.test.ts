@@ -17,7 +17,7 @@ import type { DecoderSpec, RouterKind } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { MixtureWeights, MlpWeights } from '#engine/model/weights/weights.ts'
 import { mixtureBackward, mixtureForward } from '#engine/pruning/gates/gated-mixture.ts'
-import type { Observed } from '#engine/pruning/gates/gated-part.ts'
+import type { Observed } from '#engine/pruning/gates/observed.ts'
 import { testedBackend } from '../../../fixtures/tested-backend.ts'
 
 await openBackend(testedBackend)
