@@ -88,6 +88,12 @@ export function quickGrids(question: QuickQuestion): Grid[] {
   })
 }
 
+/** Whole megabytes, or tenths for a tiny model. */
+function megabytes(bytes: number, round: (value: number) => number = Math.round): string {
+  const parts = bytes < 1e7 ? 10 : 1
+  return `${round((bytes / 1e6) * parts) / parts} MB`
+}
+
 const amountOf = (target: QuickTarget): Amount => ('bytes' in target ? { ...target, format: 'gguf' } : target)
 
 /** Gates divide the bytes between parts and bits where the model allows it. */
@@ -101,7 +107,12 @@ function typesFor({ target, sizes, mixes }: QuickQuestion): Pick<Grid, 'weights'
   if (bytes < sizes.least)
     throw new EspalierError(
       'infeasible',
-      `No file of ${Math.round(bytes / 1e6)} MB can be made. Choose ${Math.ceil(sizes.least / 1e6)} MB or more.`,
+      `No file of ${megabytes(bytes)} can be made. Choose ${megabytes(sizes.least, Math.ceil)} or more.`,
+    )
+  if (bytes > sizes.today * (1 + sameSize))
+    throw new EspalierError(
+      'infeasible',
+      `The file of the model is smaller than ${megabytes(bytes)} already. Choose ${megabytes(sizes.today, Math.floor)} or less.`,
     )
   const sizeOf = (type: GgufType) => sizes.files.find(({ types }) => types.includes(type))?.bytes ?? 0
   const shrinking = prunedTypes.filter((type) => sizeOf(type) > bytes * (1 + sameSize))

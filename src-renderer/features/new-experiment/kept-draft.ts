@@ -62,3 +62,33 @@ export const settingsUnfolded = {
     }
   },
 }
+
+/** What a quick answer has to meet, as the user set it for a model. */
+export interface KeptTarget {
+  readonly model: string
+  readonly kind: 'size' | 'speed'
+  readonly bytes: number
+  readonly tokensPerSecond: number | null
+}
+
+const targetKey = 'espalier quick target'
+
+/** The target survives reloads, as the draft does. */
+export const keptTarget = {
+  /** Null if none was set for this model. */
+  get(model: string): KeptTarget | null {
+    try {
+      const stored: unknown = JSON.parse(localStorage.getItem(targetKey) ?? 'null')
+      return isRecord(stored) && stored.model === model && typeof stored.bytes === 'number' ? (stored as unknown as KeptTarget) : null
+    } catch {
+      return null
+    }
+  },
+  set(target: KeptTarget): void {
+    try {
+      localStorage.setItem(targetKey, JSON.stringify(target))
+    } catch {
+      // Without storage, the usual target is offered next time.
+    }
+  },
+}

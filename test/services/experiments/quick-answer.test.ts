@@ -33,6 +33,7 @@ test('a file is pruned in the smallest type that still has to shrink, against th
   // None fits, so the smallest shows what quantising reaches.
   expect(typesAt(300e6)).toEqual([['Q4_K_M'], ['Q2_K']])
   expect(() => typesAt(200e6)).toThrow('No file of 200 MB can be made. Choose 250 MB or more.')
+  expect(() => typesAt(2e9)).toThrow('The file of the model is smaller than 2000 MB already. Choose 1000 MB or less.')
 })
 
 test('where types can be mixed, gates divide the bytes and the unpruned model in mixed types of that size is the first rival', () => {

@@ -5,6 +5,7 @@ import { failureOf } from '../../../lib/failure.ts'
 import { notify } from '../../../lib/notices.svelte.ts'
 import { router } from '../../../lib/router.svelte.ts'
 import { debounce } from '../../../lib/schedule.ts'
+import { keptTarget } from '../kept-draft.ts'
 import { startingSize } from './quick-text.ts'
 
 /** The three questions and their answer: a small experiment, previewed while the questions are answered. */
@@ -17,7 +18,9 @@ export class QuickState {
   problem = $state('')
   /** Whether the answer shown belongs to other choices. */
   isStale = $state(true)
+  /** Whether the button was pressed: the experiment starts once the answer to the last choices is known. */
   starting = $state(false)
+  #name = ''
   #asked = ''
   #again = (): void => undefined
   #model = ''
@@ -40,15 +43,24 @@ export class QuickState {
     this.sizes = null
     this.answer = null
     this.problem = ''
-    this.tokensPerSecond = null
+    const kept = keptTarget.get(model)
+    this.kind = kept?.kind ?? this.kind
+    this.tokensPerSecond = kept?.tokensPerSecond ?? null
     if (model === '') return
     const failure = await failureOf(async () => {
       const sizes = await call('experiments.sizes', { model })
       if (model !== this.#model) return
       this.sizes = sizes
-      this.bytes = startingSize(sizes)
+      this.bytes = kept?.bytes ?? startingSize(sizes)
     })
     if (failure && model === this.#model) this.problem = failure.message
+  }
+
+  /** Sets what the user wants, and keeps it for the next time the form is opened with this model. */
+  want(wanted: Partial<Pick<QuickState, 'kind' | 'bytes' | 'tokensPerSecond'>>): void {
+    Object.assign(this, wanted)
+    const { kind, bytes, tokensPerSecond } = this
+    keptTarget.set({ model: this.#model, kind, bytes, tokensPerSecond })
   }
 
   /** Asks for the answer to the questions, once they have not changed for a moment. */
@@ -57,7 +69,9 @@ export class QuickState {
     if (asked === this.#asked) return
     this.#asked = asked
     this.isStale = true
+    this.starting = false
     if (model === '' || text?.source === '' || target === null) return
+    this.problem = ''
     this.#again = () => this.#askSoon(model, text, target)
     this.#again()
   }
@@ -72,6 +86,7 @@ export class QuickState {
     this.problem = failure?.message ?? ''
     if (failure) this.answer = null
     this.isStale = false
+    if (this.starting) await this.#create()
   }
 
   /** Asks again once the machine has been timed, because only then is the time known. */
@@ -79,16 +94,22 @@ export class QuickState {
     if (this.answer?.preview.seconds === null) this.#again()
   }
 
+  /** Starts the experiment, now or once the answer to the last choices is known. Another choice in between takes this back. */
   async start(name: string): Promise<void> {
-    const { answer } = this
-    if (!answer) return
+    this.#name = name
     this.starting = true
+    if (!this.isStale) await this.#create()
+  }
+
+  async #create(): Promise<void> {
+    const { answer } = this
     const failure = await failureOf(async () => {
-      const { experiment } = await call('experiments.create', { name: name || answer.name, grid: answer.grid, start: 'queue' })
+      if (!answer || answer.preview.problems.length > 0) return
+      const { experiment } = await call('experiments.create', { name: this.#name || answer.name, grid: answer.grid, start: 'queue' })
       notify('Quick answer started')
       router.go(['experiments', experiment.id])
     })
-    this.problem = failure?.message ?? ''
+    if (failure) this.problem = failure.message
     this.starting = false
   }
 }

@@ -3,10 +3,16 @@ import { mixedBudget } from '#contract/runs/amount-text.ts'
 import { formatBytes, formatPlural } from '../../../lib/format.ts'
 import { timeText } from '../preview-text.ts'
 
+/** Whole megabytes, or tenths for a tiny model. */
+export function inMegabytes(bytes: number, round: (value: number) => number): number {
+  const parts = bytes < 1e7 ? 10 : 1
+  return round((bytes / 1e6) * parts) / parts
+}
+
 /** A first size to ask for: halfway between the smallest that can be made and the type that most people use, or today's file if smaller. */
 export function startingSize({ files, least, today }: QuickSizes): number {
   const usual = files.find(({ types }) => types.includes('Q4_K_M'))?.bytes ?? today
-  return (least + Math.max(least, Math.min(usual, today))) / 2
+  return inMegabytes((least + Math.max(least, Math.min(usual, today))) / 2, Math.ceil) * 1e6
 }
 
 /** Says what the unpruned model takes in the usual types: `Unpruned: 990 MB in F16, 398 MB in Q4_K_M`. */
