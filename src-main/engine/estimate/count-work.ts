@@ -3,7 +3,7 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { promptsUpTo, shortestTurnSeconds, usualRounds, writtenTokens } from '#contract/exports/file-bench.ts'
 import { paperBeams, withinContext } from '#contract/protocol.ts'
-import { isPlain } from '#contract/runs/amount-text.ts'
+import { isPlain, mixedBudget } from '#contract/runs/amount-text.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { openPart, type PhaseWork, type Work } from '#contract/runs/time/estimate.ts'
 import { readingModel, writingFile } from '#contract/runs/time/progress.ts'
@@ -153,6 +153,9 @@ export async function workOf(model: WorkModel, request: RunRequest): Promise<Wor
   return new RequestWork(new PhaseCounts({ ...model, spec: { ...model.spec, vocabulary } }, request)).describe()
 }
 
+/** What mixed types are assumed to remove. How much pays is known once the run has priced it, and changes the time little. */
+const usualRemoval = { sparsity: 0.25 }
+
 /** The part of a run that chooses mixed types. */
 const mixing = 'choosing types'
 
@@ -199,8 +202,9 @@ class RequestWork {
     if (id === denseMethod || !calibration) return []
     const method: Method = findMethod(id)
     const options = parseOptions(method, given)
-    if (!isPlain(amount)) throw new EspalierError('internal', 'Work is counted for a share or for blocks, not for a budget.')
-    const budget = budgetFor(this.#counts.model.spec, amount)
+    const removed = mixedBudget(amount) ? usualRemoval : amount
+    if (!isPlain(removed)) throw new EspalierError('internal', 'Work is counted for a share or for blocks, not for a budget.')
+    const budget = budgetFor(this.#counts.model.spec, removed)
     const outline = outlineOf(method, this.#counts.model.spec, budget, options)
     this.#counts.left = leftBy(this.#counts.model.spec, outline, budget.sparsity)
     const ranking = kept ? [await this.#counts.countingOf(calibration)] : []
@@ -277,16 +281,19 @@ class RequestWork {
 
   /** Choosing mixed types: a pass forward and backward, then rounding a sample of each matrix to every type. */
   async #mixing(): Promise<PhaseWork[]> {
-    const { weights = '', calibration } = this.#counts.request
+    const { weights = '', calibration, amount } = this.#counts.request
     if (mixedBytes(weights) === undefined) return []
     const { spec } = this.#counts.model
     const { windows, tokens } = await this.#counts.count(weighingText(calibration, spec.contextLength))
-    const { attention, mlp, head } = this.#counts.wholePasses(Math.min(windows, mixedWindows))
+    const used = Math.min(windows, mixedWindows)
+    // Bytes that are divided between parts and bits are priced on the dense model first, then on what is left.
+    const first = mixedBudget(amount) ? [this.#counts.wholePasses(used, 1)] : []
+    const { attention, mlp, head } = addPasses(...first, this.#counts.wholePasses(used))
     const passes = { attention: 2 * attention, mlp: 2 * mlp, head: 3 * head }
     const measuring = this.#counts.timed({ phase: measuringSensitivity, passes, rowsPerCall: 1 }, mixing, tokens)
     return this.#shared([
       { ...measuring, faster: trainingProducts },
-      { ...noWork, phase: pricingTypes, part: mixing, seconds: secondsToPrice(spec) },
+      { ...noWork, phase: pricingTypes, part: mixing, seconds: (1 + first.length) * secondsToPrice(spec) },
     ])
   }
 

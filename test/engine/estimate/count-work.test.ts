@@ -146,6 +146,21 @@ describe('the work of a run', () => {
     expect(await weighing('Q8_0')).toBeUndefined()
   })
 
+  test('of bytes that are divided between parts and bits counts the method, its repair, and the choice of types twice', async () => {
+    const weights = 'MIXED:2000000' as const
+    const mixed = { weights, calibration: text('calibration.txt', 4) }
+    const repair = { kind: 'in-order' as const, calibration: text('calibration.txt', 4) }
+    const amount = { bytes: 2e6, format: 'gguf', type: weights } as const
+    const divided = request({ ...mixed, method: 'gates', options: { steps: 30 }, amount, repair })
+    const dense = request({ ...mixed, method: 'dense', amount: { sparsity: 0 } })
+    for (const part of ['pruning', 'repair', 'perplexity']) expect(await partOf(divided, part), part).toBeGreaterThan(0)
+    const choice = await partOf(dense, 'choosing types')
+    expect(choice).toBeGreaterThan(0)
+    const times = (await partOf(divided, 'choosing types')) / choice
+    expect(times, 'of the dense model, then of what is left').toBeGreaterThan(1.6)
+    expect(times).toBeLessThan(2)
+  })
+
   test('trains with bfloat16 operands whatever the precision, and reads the dense model in its own', async () => {
     const recover = { amount: { tokens: 512 }, text: text('calibration.txt') }
     const all = [{ products: 'bfloat16', share: 1 }]
