@@ -65,6 +65,8 @@ test('a dense model in Q8_0 has the size and the perplexity of the file that a s
   expect(stored.perplexity).toBe((await perplexity(denseView(saved), windows)).perplexity)
   await saved.close()
   expect(stored.bytes).toBe((await stat(file)).size)
+  const reopened = await run({ model: file, measures: [] })
+  expect(reopened.bytes, 'of the file itself, as computed').toBe((await stat(file)).size)
   expect(stored.document.weights).toBe('Q8_0')
   expect(stored.phases).toContain('Writing the file in Q8_0')
   const { fingerprint = '', backend, precision = '', plan } = stored.document

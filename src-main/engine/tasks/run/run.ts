@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises'
 import { isPerToken } from '#contract/comparison/comparable.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { ScoredTask } from '#contract/data/questions.ts'
@@ -197,7 +198,7 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
   }
   const subject = stored ? { plan: result.plan, weights: stored.identity } : result.plan
   const trimmed = await openTrimmed(model, result.plan, place.tokenizer)
-  const measures: TakenMeasure[] = sizeMeasures(model, result, stored)
+  const measures: TakenMeasure[] = sizeMeasures(model, result, stored?.bytes, await bytesBeside(model))
   for (const size of measures) host.emit({ type: 'measure', measure: size })
   const answers: { prompt: string; text: string }[] = []
   const evaluation: UsedData[] = []
@@ -299,12 +300,17 @@ function storedBytesPerParameter({ checkpoint, spec }: Model): number {
   return bytes / (stackParameters(spec) + Vocabulary.parameters(spec))
 }
 
+/** Returns the bytes of a quantised GGUF file that are not weights, such as its tokenizer. A file that was written has them too. */
+async function bytesBeside({ checkpoint: { path, quantised } }: Model): Promise<number> {
+  return quantised && path.endsWith('.gguf') ? Math.max(0, (await stat(path)).size - quantised.bytes) : 0
+}
+
 /**
  * Counts the remaining parameters: of the whole model with embedding and head, of the block stack, and for mixtures of experts also those
  * that one token uses. Estimates the bytes of the whole model as its checkpoint stores it. With a weight type, the bytes are those of the
  * file that was written.
  */
-function sizeMeasures(model: Model, { plan }: MethodResult, stored: StoredWeights | undefined): TakenMeasure[] {
+function sizeMeasures(model: Model, { plan }: MethodResult, written: number | undefined, beside: number): TakenMeasure[] {
   const pruned = specWithPlan(model.spec, plan)
   const [{ total: stack, active }, rest] = [activeParameters(pruned), Vocabulary.parameters(pruned)]
   return [
@@ -312,6 +318,6 @@ function sizeMeasures(model: Model, { plan }: MethodResult, stored: StoredWeight
     { name: 'parameters', dataset: 'block stack', value: stack, unit: 'parameters' },
     // `subjectTitle` shows this data set as "active for each token". Histories contain the name, so it stays.
     ...(model.spec.router ? [{ name: 'parameters' as const, dataset: 'met by one token', value: active + rest, unit: 'parameters' }] : []),
-    { name: 'size', dataset: '', value: stored?.bytes ?? Math.round((stack + rest) * storedBytesPerParameter(model)), unit: 'bytes' },
+    { name: 'size', dataset: '', value: written ?? Math.round((stack + rest) * storedBytesPerParameter(model)) + beside, unit: 'bytes' },
   ]
 }
