@@ -2,7 +2,7 @@ import type { RunEntry } from '../runs/runs.ts'
 import { isTimed } from '../runs/time/speed.ts'
 import { denseMethod } from '../titles.ts'
 import { whyResultsApart } from './comparable.ts'
-import { comparedText, shapeText } from './comparison-table.ts'
+import { comparedText, seedsText, shapeText } from './comparison-table.ts'
 import { type Difference, differenceOf } from './difference.ts'
 import { columnLabel, type MeasureColumn, measureColumns, measureOf } from './measure-columns.ts'
 import { counted, type SeedGroup } from './seeds.ts'
@@ -46,7 +46,7 @@ export function pairTable(first: Group, second: Group): Table {
       [first, second],
       tested.map(({ column }) => column),
     )}`,
-    notes: [pairText],
+    notes: [pairText, ...(first.seeds > 1 || second.seeds > 1 ? [seedsText] : [])],
     columns: [
       { label: 'Measure', numeric: false },
       ...[one, two, 'Difference', '95 % low', '95 % high', 'p', 'Seeds'].map((label) => ({ label, numeric: true })),
@@ -58,7 +58,7 @@ export function pairTable(first: Group, second: Group): Table {
       meanCell(first, column),
       meanCell(second, column),
       ...[difference?.value, difference?.low, difference?.high].map((value) => ({ value: value ?? null })),
-      { value: difference ? Number(difference.probability.toPrecision(2)) : null },
+      { value: difference?.probability ?? null },
       { value: first.seeds === second.seeds ? first.seeds : `${first.seeds} and ${second.seeds}` },
       { value: apart === null ? conclusion(difference, column) : `not compared: ${apart}` },
       { value: first.runs.map((run) => shapeText(measureOf(run, column.id))).find((text) => text !== null) ?? '–' },

@@ -6,7 +6,6 @@ import { pairTable } from '#contract/comparison/pair-table.ts'
 import { differenceInterval, pairTasks } from '#contract/comparison/paired-questions.ts'
 import type { SeedGroup } from '#contract/comparison/seeds.ts'
 import { sparsityTables } from '#contract/comparison/sparsity-table.ts'
-import type { Table } from '#contract/comparison/table.ts'
 import type { ScoredQuestion, TaskOutcomes } from '#contract/data/questions.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { usedSameModel } from '#contract/runs/used-model.ts'
@@ -15,6 +14,7 @@ import type { RunRow } from '#db/runs/runs.ts'
 import type { Calls, Context } from '../context.ts'
 import { fileName } from '../experiments/grid.ts'
 import { optionTitles } from '../machine/catalogue.ts'
+import { safeFileName } from '../models/folders.ts'
 import { Service } from '../service.ts'
 import { tableFile } from './table-text.ts'
 
@@ -25,7 +25,10 @@ export class CompareService extends Service {
     'compare.questions': (request) => compareQuestions(this.history, request),
     'compare.table': async ({ ids, baseline, format, by, pair, overSeeds, measures }) => {
       const { runs, baseline: pinned } = this.#compare(ids, baseline)
-      if (by === 'pair') return tableFile(pairOf(comparedGroups(runs, pinned, overSeeds), pair), format, 'test')
+      if (by === 'pair') {
+        const [first, second] = pairOf(comparedGroups(runs, pinned, overSeeds), pair)
+        return tableFile(pairTable(first, second), format, safeFileName(`${first.name} against ${second.name}`))
+      }
       if (by === 'run') return tableFile(comparisonTable(runs, pinned, overSeeds, measures), format, 'comparison')
       const tables = sparsityTables(runs, await optionTitles(this.parts))
       const wanted = tables.find(({ id }) => measures?.includes(id) ?? true)
@@ -91,14 +94,14 @@ export class CompareService extends Service {
 }
 
 /** The tests between the results that two runs belong to. */
-function pairOf(groups: readonly SeedGroup[], pair: readonly [string, string] | undefined): Table {
+function pairOf(groups: readonly SeedGroup[], pair: readonly [string, string] | undefined): [SeedGroup, SeedGroup] {
   const [first, second] = (pair ?? []).map((id) => groups.find(({ runs }) => runs.some((run) => run.id === id)))
   if (!first || !second || first === second)
     throw new EspalierError(
       'invalid',
       'A test needs two different results. Give two of the compared runs that differ in more than the seed.',
     )
-  return pairTable(first, second)
+  return [first, second]
 }
 
 /** Compares two runs on the questions that both answered: a test for each task, and one page of flipped questions, clearest first. */

@@ -36,7 +36,7 @@ test('two rows are tested by each measure that varies, in pairs, with their seed
     run('shortgpt', 0.5, [0.6, 0.71, 0.82]),
   )
   if (!first || !second) throw new Error('Two groups are needed.')
-  const { columns, rows, caption } = pairTable(first, second)
+  const { columns, rows, caption, notes } = pairTable(first, second)
   expect(columns.map(({ label }) => label)).toEqual([
     'Measure',
     '2ssp 0.5',
@@ -56,6 +56,9 @@ test('two rows are tested by each measure that varies, in pairs, with their seed
   expect(Number(low)).toBeLessThan(Number(difference))
   expect(Number(high)).toBeLessThan(1)
   expect(Number(p)).toBeLessThan(0.05)
+  // Three digits are shown, so the value is not cut to two.
+  expect(Number(p)).not.toBe(Number(Number(p).toPrecision(2)))
+  expect(notes?.join(' ')).toContain('×/÷ one deviation')
   expect(caption).toContain('2ssp 0.5 against shortgpt 0.5.')
   expect(pairTable(second, first).rows[0]?.at(-2)?.value).toBe('the second is better')
 })
