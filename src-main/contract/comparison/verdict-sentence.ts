@@ -66,7 +66,8 @@ function answerOf(evidence: Evidence): Omit<Verdict, 'untested'> {
   const { duels, dense, deciding, cost } = evidence
   const none = { answer: 'unknown', file: null } as const
   if (duels.length === 0) return { ...none, sentence: 'No verdict: no pruned file was measured.' }
-  if (deciding.length === 0) return { ...none, sentence: 'No verdict: pruning saw every text that was measured.' }
+  if (deciding.length === 0)
+    return { ...none, sentence: 'No verdict: each measured text is from a collection that pruning read too. Measure another text.' }
   const fought = duels.filter(({ rival, pruned }) => rival && isMeasured(deciding)(pruned))
   if (fought.length === 0) return { ...none, sentence: aloneOf(duels, dense, deciding, cost) }
   const by = (outcome: Duel['outcome']) => sorted(fought, deciding).filter((duel) => duel.outcome === outcome)
@@ -138,7 +139,7 @@ function vetoOf({ pruned, rival, texts, loops }: Duel): string {
 }
 
 function wholeOf({ pruned, rival }: Duel, cost: Cost): string {
-  return `Do not prune. At ${costOf(pruned, cost)}, no part of the model costs less than the bits that its bytes buy: take ${rival?.name}.`
+  return `Do not prune. At ${costOf(pruned, cost)}, removing any part costs more than storing weights in fewer bits. Take ${rival?.name}.`
 }
 
 function tieOf({ pruned, rival, outcome, texts }: Duel, cost: Cost): string {

@@ -180,7 +180,7 @@ test('without a text that decides there is no rival', () => {
   const found = worthOf([run('dense Q4_0', 80, null), run('2SSP Q8_0', 80, null, { c4: 5 })])
   expect(found.duels.map(({ rival, outcome, leftOut }) => [rival, outcome, leftOut])).toEqual([[null, 'no rival', []]])
   expect([found.sentence, found.untested[0]]).toEqual([
-    'No verdict: pruning saw every text that was measured.',
+    'No verdict: each measured text is from a collection that pruning read too. Measure another text.',
     'No text was measured that pruning never saw.',
   ])
 })
@@ -456,7 +456,7 @@ test('a file whose bytes buy more as bits than any part is worth is offered whol
   const runs = [run('dense', 160, 30), run('dense Q4_0', 94, 33), run('dense mixed 80', 80, 30.1, { parameters })]
   const found = worthOf([...runs, divided])
   expect(found.sentence).toBe(
-    'Do not prune. At 80 MB, no part of the model costs less than the bits that its bytes buy: take dense mixed 80. No dense file of one type is of its size. The perplexity of dense mixed 80 is 30.1 on prose (unpruned 30), in 80 MB instead of 160 MB.',
+    'Do not prune. At 80 MB, removing any part costs more than storing weights in fewer bits. Take dense mixed 80. No dense file of one type is of its size. The perplexity of dense mixed 80 is 30.1 on prose (unpruned 30), in 80 MB instead of 160 MB.',
   )
   expect([found.answer, found.file?.name]).toEqual(['do not prune', 'dense mixed 80'])
   expect(worthOf([...runs, { ...divided, reached: 0.05 }]).answer).toBe('no difference')
