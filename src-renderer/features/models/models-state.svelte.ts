@@ -39,6 +39,11 @@ export class ModelsState {
     return this.models.value?.find(({ path }) => path === this.workbench?.sampleModel) ?? null
   }
 
+  /** The model that was added last, except the sample. */
+  get newest(): ModelEntry | undefined {
+    return this.models.value?.filter(({ path }) => path !== this.workbench?.sampleModel).sort((a, b) => b.createdAt - a.createdAt)[0]
+  }
+
   /** Loads the library and follows its changes. Returns a function that stops following. */
   follow(): () => void {
     this.refresh()

@@ -1,7 +1,8 @@
 import type { Preset } from '#contract/experiments/experiments.ts'
 import type { EngineState } from '#contract/machine/engine-state.ts'
 import type { ModelEntry, Transfer } from '#contract/models/models.ts'
-import { formatBytes, formatInteger, formatPlural } from '../../lib/format.ts'
+import { weightText } from '#contract/titles.ts'
+import { formatBytes, formatInteger, formatPlural, formatSeconds } from '../../lib/format.ts'
 
 /** The list with one entry replaced, or added at the end when it is new. */
 export function replaceById<Entry extends { id: string }>(list: readonly Entry[], entry: Entry): Entry[] {
@@ -10,12 +11,31 @@ export function replaceById<Entry extends { id: string }>(list: readonly Entry[]
 
 /** What a saved model's perplexity was measured on, if that is not plainly its file: `, measured as Q8_0`. */
 export function measuredAs({ pruned, description }: Pick<ModelEntry, 'pruned' | 'description'>): string {
-  if (pruned?.weights) return `, measured as ${pruned.weights}`
+  if (pruned?.weights) return `, measured as ${weightText(pruned.weights)}`
   return description.unpacked ? ', measured before it was quantised' : ''
 }
 
 export function isUnderWay({ status }: Transfer): boolean {
   return status !== 'done' && status !== 'cancelled'
+}
+
+export const transferTitles: Readonly<Record<Transfer['kind'], string>> = {
+  download: 'Download',
+  copy: 'Copy',
+  export: 'Save',
+  bench: 'Measure',
+}
+
+/** Says how far a transfer is, such as `1 MB of 2 MB · 3 s left` or `turn 3 of 8`; nothing while it is not known. */
+export function transferText({ problem, turns, doneBytes, totalBytes, bytesPerSecond, secondsLeft }: Transfer): string {
+  if (problem) return problem
+  if (turns) return `turn ${turns.done} of ${turns.total}`
+  if (totalBytes === null && doneBytes === 0) return ''
+  return [
+    totalBytes === null ? formatBytes(doneBytes) : `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`,
+    ...(bytesPerSecond ? [`${formatBytes(bytesPerSecond)}/s`] : []),
+    ...(secondsLeft === null ? [] : [`${formatSeconds(secondsLeft)} left`]),
+  ].join(' · ')
 }
 
 /** Returns the quick look if there is one, otherwise the first preset. */

@@ -75,6 +75,11 @@ export class RunState {
         if (before !== run.status) announce(`Run ${run.status}`)
         this.#refreshSoon()
       }),
+      on('runs removed', ({ ids }) => {
+        if (!ids.includes(this.id)) return
+        this.run.value = null
+        this.refresh()
+      }),
       onReconnect(() => this.refresh()),
     )
   }

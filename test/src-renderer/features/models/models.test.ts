@@ -1,7 +1,15 @@
 import { expect, test } from 'vitest'
 import type { Preset } from '#contract/experiments/experiments.ts'
-import type { ModelEntry } from '#contract/models/models.ts'
-import { choosePreset, fitText, measuredAs, mlpText, parseHubName, replaceById } from '../../../../src-renderer/features/models/models.ts'
+import type { ModelEntry, Transfer } from '#contract/models/models.ts'
+import {
+  choosePreset,
+  fitText,
+  measuredAs,
+  mlpText,
+  parseHubName,
+  replaceById,
+  transferText,
+} from '../../../../src-renderer/features/models/models.ts'
 
 test('hub names are read with a revision or from an address, and nothing else', () => {
   expect(parseHubName('owner/name')).toEqual({ name: 'owner/name' })
@@ -51,7 +59,15 @@ test('a saved model says what its perplexity was measured on, if that is not pla
   const entry = (weights: string | null, unpacked: boolean) =>
     measuredAs({ pruned: { method: '2ssp', reached: 0.5, perplexity: null, weights }, description: { unpacked } as never })
   expect(entry('Q8_0', true)).toBe(', measured as Q8_0')
+  expect(entry('MIXED:380000000', true)).toBe(', measured as mixed types (380 MB)')
   expect(entry('Q8_0', false)).toBe(', measured as Q8_0')
   expect(entry(null, true)).toBe(', measured before it was quantised')
   expect(entry(null, false)).toBe('')
+})
+
+test('a transfer says how far it is, and a measurement counts turns, never bytes', () => {
+  const transfer = { problem: null, doneBytes: 0, totalBytes: null, bytesPerSecond: null, secondsLeft: null } as unknown as Transfer
+  expect(transferText(transfer)).toBe('')
+  expect(transferText({ ...transfer, turns: { done: 3, total: 8 } })).toBe('turn 3 of 8')
+  expect(transferText({ ...transfer, doneBytes: 1e6, totalBytes: 2e6, secondsLeft: 3 })).toBe('1 MB of 2 MB · 3.0 s left')
 })
