@@ -130,6 +130,7 @@ test('a size can be typed and asked for at once, before anything is known about 
   await size.fill('5')
   await page.reload()
   await expect.poll(() => size.inputValue()).toBe('5')
+  await page.getByText(/^\d+ runs, .* against \d unpruned file/).waitFor()
   const later = await hold('experiments.quick')
   await size.fill('4')
   await quick.click()
