@@ -114,6 +114,17 @@ test('a number can be typed character by character', async () => {
   await expect.poll(() => alpha.inputValue()).toBe('1.5')
 })
 
+test('two tabs keep their own drafts', async () => {
+  await name().fill('In the first tab')
+  const other = await page.context().newPage()
+  await other.goto(page.url())
+  await other.getByRole('textbox', { name: 'Name', exact: true }).fill('In the second tab')
+  await page.reload()
+  await expect.poll(() => name().inputValue()).toBe('In the first tab')
+  await other.close()
+  await page.getByRole('button', { name: 'Start over' }).click()
+})
+
 test('a size can be typed and asked for at once, before anything is known about it', async () => {
   await go(page, '#/new')
   await page.reload()

@@ -2,20 +2,29 @@ import { type Draft, emptyDraft } from './grid.ts'
 
 const storageKey = 'espalier draft'
 
-/** Stores the draft for the next time the form is opened; null deletes it. `origin` is the address that the form was opened with. */
-export function storeDraft(origin: string, draft: Draft | null): void {
+/** Stores a value for this tab, and for tabs and windows that are opened later; null deletes it. Tabs do not change each other's. */
+function store(key: string, value: object | null): void {
   try {
-    if (draft) localStorage.setItem(storageKey, JSON.stringify({ origin, draft }))
-    else localStorage.removeItem(storageKey)
+    for (const storage of [sessionStorage, localStorage]) {
+      if (value) storage.setItem(key, JSON.stringify(value))
+      else storage.removeItem(key)
+    }
   } catch {
     // Without storage, the form starts fresh next time.
   }
 }
 
+const stored = (key: string): string | null => sessionStorage.getItem(key) ?? localStorage.getItem(key)
+
+/** Stores the draft for the next time the form is opened; null deletes it. `origin` is the address that the form was opened with. */
+export function storeDraft(origin: string, draft: Draft | null): void {
+  store(storageKey, draft && { origin, draft })
+}
+
 /** Returns the stored draft if it was begun at the address `origin`. An empty `origin` accepts any draft. Null if there is none. */
 export function loadDraft(origin: string, models: readonly string[]): Draft | null {
   try {
-    return readDraft(localStorage.getItem(storageKey), origin, models)
+    return readDraft(stored(storageKey), origin, models)
   } catch {
     return null
   }
@@ -27,11 +36,11 @@ export function loadDraft(origin: string, models: readonly string[]): Draft | nu
  * model left.
  */
 export function readDraft(text: string | null, origin: string, models: readonly string[]): Draft | null {
-  const stored: unknown = JSON.parse(text ?? 'null')
-  if (!isRecord(stored) || !isRecord(stored.draft) || (origin !== '' && stored.origin !== origin)) return null
+  const found: unknown = JSON.parse(text ?? 'null')
+  if (!isRecord(found) || !isRecord(found.draft) || (origin !== '' && found.origin !== origin)) return null
   const draft = emptyDraft()
   for (const [name, standard] of Object.entries(draft)) {
-    const value = stored.draft[name]
+    const value = found.draft[name]
     if (standard === null || kindOf(value) === kindOf(standard)) Object.assign(draft, { [name]: value ?? standard })
   }
   draft.models = draft.models.filter((model) => models.includes(model))
@@ -78,17 +87,13 @@ export const keptTarget = {
   /** Null if none was set for this model. */
   get(model: string): KeptTarget | null {
     try {
-      const stored: unknown = JSON.parse(localStorage.getItem(targetKey) ?? 'null')
-      return isRecord(stored) && stored.model === model && typeof stored.bytes === 'number' ? (stored as unknown as KeptTarget) : null
+      const kept: unknown = JSON.parse(stored(targetKey) ?? 'null')
+      return isRecord(kept) && kept.model === model && typeof kept.bytes === 'number' ? (kept as unknown as KeptTarget) : null
     } catch {
       return null
     }
   },
   set(target: KeptTarget): void {
-    try {
-      localStorage.setItem(targetKey, JSON.stringify(target))
-    } catch {
-      // Without storage, the usual target is offered next time.
-    }
+    store(targetKey, target)
   },
 }
