@@ -2,7 +2,7 @@ import type { BeginChoice } from '#contract/data/begin-token.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { TokenPage } from '#contract/inspection/divergence.ts'
 import { type Inspection, pageStep } from '#contract/inspection/inspection.ts'
-import { titleOfMethod } from '#contract/titles.ts'
+import { denseMethod, titleOfMethod } from '#contract/titles.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { Context } from '../context.ts'
 import type { PlannedRun } from '../experiments/grid.ts'
@@ -34,12 +34,18 @@ export function inspectionRun(context: Context, inspect: Inspection, begin?: Beg
 }
 
 /** Returns the runs to inspect. Throws unless all have plans and share one model. */
-function subjectsOf({ history }: Pick<Context, 'history'>, { runs }: Pick<Inspection, 'runs'>): RunRow[] {
+function subjectsOf({ history }: Pick<Context, 'history'>, { kind, runs }: Pick<Inspection, 'kind' | 'runs'>): RunRow[] {
   const rows = runs.map((id) => {
     const row = history.runs.get(id)
     if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan to inspect: it is ${row.status}. ${adviceOn(row)}`)
     return row
   })
+  const whole = rows.find(({ method, number }) => method === denseMethod && history.documents.request(number).weights !== undefined)
+  if (whole && kind === 'divergence')
+    throw new EspalierError(
+      'infeasible',
+      `"${whole.name}" is the unpruned model, stored in other weight types. Models are compared before their weights are stored, so nothing would differ. See the measures of the run instead.`,
+    )
   const other = rows.find(({ model }) => model !== rows[0]?.model)
   if (other)
     throw new EspalierError(

@@ -6,7 +6,7 @@ import { hasSeveralSeeds } from '#contract/comparison/seeds.ts'
 import { type NamedTable, sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import type { ErrorMessage } from '#contract/errors.ts'
 import type { ModelDescription } from '#contract/models/models.ts'
-import { isInspection, type TableFormat } from '#contract/titles.ts'
+import { denseMethod, isInspection, type TableFormat } from '#contract/titles.ts'
 import { call } from '../../api/api.ts'
 import { catalogue, withTitles } from '../../lib/catalogue.svelte.ts'
 import { formatPlural } from '../../lib/format.ts'
@@ -62,7 +62,7 @@ export class CompareState {
   /** The first five runs that can be inspected: one inspection takes no more. */
   readonly pruned: string[] = $derived(
     (this.comparison?.runs ?? [])
-      .filter(({ hasPlan, baseline }) => hasPlan && !baseline)
+      .filter(({ hasPlan, method }) => hasPlan && method !== denseMethod)
       .slice(0, 5)
       .map(({ id }) => id),
   )

@@ -1,8 +1,10 @@
 import type { Condition, RunEntry, RunPage } from '#contract/runs/runs.ts'
+import { denseMethod } from '#contract/titles.ts'
 import { call } from '../../api/api.ts'
 import { Loader } from '../loader.svelte.ts'
 
-const unpruned: Condition = { field: 'baseline', is: 'equal', value: false }
+/** Leaves out the unpruned model, in whatever weight type: before its weights are stored, it answers like itself. */
+const pruned: Condition = { field: 'method', is: 'none of', value: [denseMethod] }
 
 /** Finds finished runs, newest first. They need a plan, because runs without one have no measures and cannot answer. */
 export function findFinishedRuns(search: string, conditions: readonly Condition[] = []): Promise<RunPage> {
@@ -16,7 +18,7 @@ export function findFinishedRuns(search: string, conditions: readonly Condition[
 
 /** Finds finished runs of pruned models, of all models or of one. */
 export function findPrunedRuns(search: string, model: string | undefined): Promise<RunPage> {
-  return findFinishedRuns(search, [unpruned, ...(model === undefined ? [] : [{ field: 'modelId', is: 'equal', value: model } as const])])
+  return findFinishedRuns(search, [pruned, ...(model === undefined ? [] : [{ field: 'modelId', is: 'equal', value: model } as const])])
 }
 
 /** Offers pruned runs to choose from, of one model once the first is chosen. Chosen runs stay in the list whatever the search finds. */

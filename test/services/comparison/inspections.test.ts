@@ -97,6 +97,15 @@ test('an inspection is refused if its runs do not fit together', async () => {
   ).rejects.toThrow()
 })
 
+test('the unpruned model in a weight type is not compared with itself, as if storing changed nothing', async () => {
+  const { call, model } = workbench
+  const dense = { method: 'dense', amount: { sparsity: 0 }, options: {}, seed: 0, measures: [], backend: 'auto' as const }
+  const { id } = await call('runs.create', { model: model.id, request: { ...dense, weights: 'Q8_0' } })
+  expect((await runEnded(workbench, id)).problem).toBeNull()
+  const inspect = { kind: 'divergence' as const, runs: [id], data: windows('test', 1) }
+  await expect(call('runs.inspect', { inspect })).rejects.toThrow(/stored in other weight types.*nothing would differ/)
+})
+
 test('a comparison that is cancelled ends at once, keeps its first pages, and resumes from there with the same numbers', async () => {
   const { call } = workbench
   const inspect = { kind: 'divergence' as const, runs: [idOf(1), idOf(2)], data: windows('test', 32) }
