@@ -325,6 +325,8 @@ describe('playground', () => {
       (disabled) => !disabled,
       10_000,
     )
+    // Short answers may end before a test that only looks now and then sees them.
+    const stopped = stopWhenItSpeaks(page, 'Stop column 2')
     await page.getByRole('button', { name: 'Generate' }).click()
     asked.resolve()
     const answers = page.getByRole('group', { name: /^Answer of/ })
@@ -333,7 +335,7 @@ describe('playground', () => {
       (count) => count === 4,
       60_000,
     )
-    await stopWhenItSpeaks(page, 'Stop column 2')
+    await stopped
     const shift = await watchShifts(page)
     await eventually(
       () => answers.nth(2).locator('[data-token]').count(),
