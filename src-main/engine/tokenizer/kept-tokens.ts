@@ -199,7 +199,7 @@ function bytesByCharacter(): ReadonlyMap<string, number> {
   return new Map(Array.from({ length: 256 }, (_, byte) => [String.fromCodePoint(isPrintable(byte) ? byte : next++), byte]))
 }
 
-const utf8 = new TextDecoder('utf-8', { fatal: true })
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** The text of a byte-level token; undefined if its bytes are only part of a character. */
 function decodeBytes(token: string, bytes: ReadonlyMap<string, number>): string | undefined {

@@ -41,7 +41,8 @@ export class Cursor {
   string(): string {
     const length = this.count()
     const start = this.#take(length)
-    return new TextDecoder().decode(this.#bytes.subarray(start, start + length))
+    // A token may begin with a byte order mark, which is one of its characters.
+    return new TextDecoder('utf-8', { ignoreBOM: true }).decode(this.#bytes.subarray(start, start + length))
   }
 
   /** Reads a metadata value with the given type number. */

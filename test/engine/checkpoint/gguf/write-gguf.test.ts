@@ -1,6 +1,8 @@
 import { statSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
+import { readHeader } from '#engine/checkpoint/gguf/header.ts'
 import { entriesBytes, ggufBytes, type MetadataValue, writeGguf } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { scratchFolder } from '../../../fixtures/scratch.ts'
 
@@ -24,4 +26,15 @@ it.each(Object.values(values))('counts the bytes of $kind as they are written', 
   const metadata = new Map(Array.from({ length: 40 }, (_, entry) => [`key.${entry}`, value]))
   await writeGguf(join(folder, value.kind), metadata, [])
   expect(statSync(join(folder, value.kind)).size).toBe(ggufBytes(entriesBytes(metadata), []))
+})
+
+// Gemma has both of these tokens. Without its mark, one is the other, and llama.cpp ends at a file that has a token twice.
+it('keeps the byte order mark at the beginning of a text', async () => {
+  const path = join(folder, 'marked')
+  const texts = ['\uFEFF//', '//']
+  await writeGguf(path, new Map([['tokens', { kind: 'texts', value: texts }]]), [])
+  const file = await open(path)
+  const { metadata } = await readHeader(file, path)
+  await file.close()
+  expect(metadata.get('tokens')).toEqual(texts)
 })
