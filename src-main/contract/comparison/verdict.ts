@@ -58,10 +58,9 @@ export function worthOf(runs: readonly ComparedRun[], cost: Cost = fileSize): Wo
   const duels = duelsOn(deciding)
   const unmeasured = groups.filter(({ measures }) => !measures.has(cost.id)).flatMap(({ runs: [first] }) => first?.file ?? [])
   // Dense files whose types were chosen for each matrix, against those of one type.
-  const isMixed = ({ row }: Entry) => row.weights !== null && mixedBytes(row.weights) !== undefined
-  const plain = entries.filter((entry) => !isMixed(entry))
+  const plain = entries.filter(({ row }) => !isMixed(row.weights))
   const mixingOn = (kinds: readonly string[]) =>
-    entries.filter((entry) => isMixed(entry) && !entry.row.pruned).map((entry) => duelOf(entry, plain, { ...shared, deciding: kinds }))
+    entries.filter(({ row }) => isMixed(row.weights) && !row.pruned).map((entry) => duelOf(entry, plain, { ...shared, deciding: kinds }))
   const rows = entries.map(({ row }) => row)
   const dense = rows.filter((row) => !row.pruned)
   const verdictOn = (kinds: readonly string[], own: readonly Duel[]) =>
@@ -82,20 +81,22 @@ function bothVerdicts(own: readonly string[], verdict: Verdict, others: readonly
   return { ...verdict, sentence, untested: [...new Set([...verdict.untested, ...other.untested])] }
 }
 
+const isMixed = (weights: string | null): boolean => weights !== null && mixedBytes(weights) !== undefined
+
 function entryOf(group: SeedGroup, { id }: Cost, subject: ComparedRun | undefined): Entry[] {
   const { runs, measures } = group
   const [first] = runs
   const cost = measures.get(id)
   if (!first || cost === undefined) return []
-  const { weights } = first.parameters
+  const weights = typeof first.parameters.weights === 'string' ? first.parameters.weights : null
   const row: WorthRow = {
     runs: runs.map((run) => run.id),
     name: nameOf(first, subject),
     pruned: isPruned(first),
-    keptWhole: isPruned(first) && group.reached === 0 && typeof weights === 'string' && mixedBytes(weights) !== undefined,
+    keptWhole: isPruned(first) && group.reached === 0 && isMixed(weights),
     method: first.method,
     repair: treatmentOf(first),
-    weights: typeof weights === 'string' ? weights : null,
+    weights,
     cost: overSeeds(cost),
     quality: qualityOf(measures, (name) => name === 'perplexity' || isTaskMeasure(name)),
     bits: qualityOf(measures, (name) => name === bitsMeasure),

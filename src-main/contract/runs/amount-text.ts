@@ -18,6 +18,12 @@ export function fileSizeText(bytes: number): string {
   return `${Math.round((digits * bytes) / (size as number)) / digits} ${unit}`
 }
 
+/** Whole megabytes, or tenths for a tiny model. */
+export function inMegabytes(bytes: number, round: (value: number) => number): number {
+  const parts = bytes < 1e7 ? 10 : 1
+  return round((bytes / 1e6) * parts) / parts
+}
+
 /** Parses `30tok/s`, or `200ms@2048`: 200 milliseconds to the first token after a prompt of 2048 tokens. Undefined for other text. */
 function parseSpeed(text: string): SpeedBudget | undefined {
   const [, rate, time, prompt] = /^(\d+(?:\.\d+)?)\s*tok\/s$|^(\d+(?:\.\d+)?)\s*ms@(\d+)$/i.exec(text.trim()) ?? []

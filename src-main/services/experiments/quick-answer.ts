@@ -5,7 +5,7 @@ import type { Grid, QuickSizes, QuickTarget } from '#contract/experiments/experi
 import type { FormatOutline } from '#contract/exports/exports.ts'
 import { usualRepetition } from '#contract/protocol.ts'
 import { defaultRepairData } from '#contract/pruning/repair.ts'
-import { amountText } from '#contract/runs/amount-text.ts'
+import { amountText, inMegabytes } from '#contract/runs/amount-text.ts'
 import type { Amount, MeasureRequest } from '#contract/runs/run-request.ts'
 import { bundledTitles, type GgufType, type WeightType } from '#contract/titles.ts'
 import { brief } from './presets.ts'
@@ -69,8 +69,8 @@ export function quickGrids(question: QuickQuestion): Grid[] {
   const { model, text, sizes } = question
   const sequenceLength = Math.min(sequenceTokens, model.contextLength)
   return looks.map(({ windows, measured, answers, isRepaired, ranksOnce }) => {
-    const trained = ranksOnce ? gatePrices : brief
-    const method = sizes.method === 'gates' ? trained : { method: sizes.method, options: {} }
+    const gates = ranksOnce ? gatePrices : brief
+    const method = sizes.method === 'gates' ? gates : { method: sizes.method, options: {} }
     const calibration: DataRequest = { ...(text ?? { source: 'mixed' }), sequenceLength, windows }
     return {
       models: [model.id],
@@ -88,12 +88,6 @@ export function quickGrids(question: QuickQuestion): Grid[] {
   })
 }
 
-/** Whole megabytes, or tenths for a tiny model. */
-function megabytes(bytes: number, round: (value: number) => number = Math.round): string {
-  const parts = bytes < 1e7 ? 10 : 1
-  return `${round((bytes / 1e6) * parts) / parts} MB`
-}
-
 const amountOf = (target: QuickTarget): Amount => ('bytes' in target ? { ...target, format: 'gguf' } : target)
 
 /** Gates divide the bytes between parts and bits where the model allows it. */
@@ -107,12 +101,12 @@ function typesFor({ target, sizes, mixes }: QuickQuestion): Pick<Grid, 'weights'
   if (bytes < sizes.least)
     throw new EspalierError(
       'infeasible',
-      `No file of ${megabytes(bytes)} can be made. Choose ${megabytes(sizes.least, Math.ceil)} or more.`,
+      `No file of ${inMegabytes(bytes, Math.round)} MB can be made. Choose ${inMegabytes(sizes.least, Math.ceil)} MB or more.`,
     )
   if (bytes > sizes.today * (1 + sameSize))
     throw new EspalierError(
       'infeasible',
-      `The file of the model is smaller than ${megabytes(bytes)} already. Choose ${megabytes(sizes.today, Math.floor)} or less.`,
+      `The file of the model is smaller than ${inMegabytes(bytes, Math.round)} MB already. Choose ${inMegabytes(sizes.today, Math.floor)} MB or less.`,
     )
   const sizeOf = (type: GgufType) => sizes.files.find(({ types }) => types.includes(type))?.bytes ?? 0
   const shrinking = prunedTypes.filter((type) => sizeOf(type) > bytes * (1 + sameSize))

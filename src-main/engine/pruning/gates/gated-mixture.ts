@@ -112,9 +112,9 @@ export async function mixtureBackward(
   try {
     for (const [expert, route] of routes) {
       const gate = gates.experts?.[expert] ?? 1
-      const found = await withExpert(at(weights.experts, expert), (own) =>
-        expertBackward(input, own, { ...route, expert: { index: expert, of: count } }, byOutput, call),
-      )
+      const { observe } = call
+      const observing = { ...call, observe: observe && ((seen: Observed) => observe({ ...seen, expert: { index: expert, of: count } })) }
+      const found = await withExpert(at(weights.experts, expert), (own) => expertBackward(input, own, route, byOutput, observing))
       for (const [place, row] of route.rows.entries()) {
         const own = at(found.byFactor, place)
         const ofGate = own * at(route.factors, place)
@@ -166,7 +166,7 @@ function inputGradient(
 function expertBackward(
   input: Tensor2D,
   own: Exclude<Expert, { read: unknown }>,
-  { rows, factors, expert }: Route & Pick<Observed, 'expert'>,
+  { rows, factors }: Route,
   byOutput: Tensor2D,
   call: MixtureCall,
 ): { readonly byFactor: Float32Array; readonly byInput?: Float32Array } {
@@ -179,10 +179,8 @@ function expertBackward(
     const byNeurons = combine(before, own.down, call.products)
     const factor = tensor2d(factors, [rows.length, 1])
     const scaled = mul<Tensor2D>(byNeurons, factor)
-    const observe = call.observe && ((observed: Observed) => call.observe?.({ ...observed, ...(expert ? { expert } : {}) }))
-    observe?.({ projection: 'down', inputs: neurons, gradient: mul(before, factor) })
-    const byInput = inputBackward(gate, up, own, scaled, call, observe && { inputs, observe })
-    return { byFactor: outputDot(neurons, byNeurons, before, own), byInput }
+    call.observe?.({ projection: 'down', inputs: neurons, gradient: mul(before, factor) })
+    return { byFactor: outputDot(neurons, byNeurons, before, own), byInput: inputBackward(gate, up, own, scaled, call, inputs) }
   }) as { byFactor: Tensor1D; byInput?: Tensor2D }
   const read = (x: Tensor) => {
     const values = x.dataSync() as Float32Array
@@ -204,17 +202,18 @@ function neuronsOf(input: Tensor2D, own: MlpWeights, { spec: { activation } }: M
   return { up, gate, neurons: gate ? gateNeurons(gate, up, activation) : activate(up, activation) }
 }
 
+/** Goes back to an MLP's input. With `inputs`, its first projections are observed. */
 function inputBackward(
   gate: Tensor2D | undefined,
   up: Tensor2D,
   own: MlpWeights,
   byNeurons: Tensor2D,
-  { spec, products }: MixtureCall,
-  seen?: { readonly inputs: Tensor2D; readonly observe: (observed: Observed) => void },
+  { spec, products, observe }: MixtureCall,
+  inputs?: Tensor2D,
 ): Tensor2D {
   const by = neuronsBackward(gate, up, spec.activation, byNeurons)
-  seen?.observe({ projection: 'up', inputs: seen.inputs, gradient: by.up })
-  if (by.gate) seen?.observe({ projection: 'gate', inputs: seen.inputs, gradient: by.gate })
+  if (inputs) observe?.({ projection: 'up', inputs, gradient: by.up })
+  if (inputs && by.gate) observe?.({ projection: 'gate', inputs, gradient: by.gate })
   const throughUp = combine(by.up, own.up, products)
   return by.gate && own.gate ? combine(by.gate, own.gate, products, { add: throughUp }) : throughUp
 }

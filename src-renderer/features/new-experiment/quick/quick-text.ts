@@ -1,13 +1,7 @@
 import type { QuickAnswer, QuickSizes } from '#contract/experiments/experiments.ts'
-import { mixedBudget } from '#contract/runs/amount-text.ts'
+import { inMegabytes, mixedBudget } from '#contract/runs/amount-text.ts'
 import { formatBytes, formatPlural } from '../../../lib/format.ts'
 import { timeText } from '../preview-text.ts'
-
-/** Whole megabytes, or tenths for a tiny model. */
-export function inMegabytes(bytes: number, round: (value: number) => number): number {
-  const parts = bytes < 1e7 ? 10 : 1
-  return round((bytes / 1e6) * parts) / parts
-}
 
 /** A first size to ask for: halfway between the smallest that can be made and the type that most people use, or today's file if smaller. */
 export function startingSize({ files, least, today }: QuickSizes): number {

@@ -24,13 +24,19 @@ afterEach(() => {
 
 const shownIds = ({ comparison }: CompareState) => comparison?.runs.map(({ id }) => id)
 
-test('a slow answer does not replace the runs that were chosen after it', async () => {
+/** Loads the comparison of one run and then of another, neither of which is answered yet. */
+async function loadTwice() {
   const compare = new CompareState()
   router.replaceQuery({ runs: 'a' })
   const first = compare.load()
   router.replaceQuery({ runs: 'b' })
   const second = compare.load()
   await eventually(() => waiting.length === 2, 'both requests')
+  return { compare, first, second }
+}
+
+test('a slow answer does not replace the runs that were chosen after it', async () => {
+  const { compare, first, second } = await loadTwice()
   waiting[1]?.answer()
   await second
   expect(shownIds(compare)).toEqual(['b'])
@@ -41,12 +47,7 @@ test('a slow answer does not replace the runs that were chosen after it', async 
 })
 
 test('an early answer for runs that are no longer chosen does not end the waiting', async () => {
-  const compare = new CompareState()
-  router.replaceQuery({ runs: 'a' })
-  const first = compare.load()
-  router.replaceQuery({ runs: 'b' })
-  const second = compare.load()
-  await eventually(() => waiting.length === 2, 'both requests')
+  const { compare, first, second } = await loadTwice()
   waiting[0]?.answer()
   await first
   expect([shownIds(compare), compare.busy]).toEqual([undefined, true])
