@@ -1,8 +1,9 @@
 /** The package `openai` against the real server, workbench and engine. */
 import { execFile } from 'node:child_process'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import { cp, readFile, writeFile } from 'node:fs/promises'
-import { type IncomingMessage, request } from 'node:http'
+import { type IncomingMessage, request, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import OpenAI, { type APIError, APIUserAbortError } from 'openai'
@@ -356,10 +357,15 @@ test('a client that stops reading is disconnected, and the next one is answered'
     token,
     patience: { headers: 10_000, request: 60_000, reading: 500 },
   })
-  states.length = 0
+  let sent: ServerResponse | undefined
+  const watch = (message: unknown) => {
+    sent = (message as { response: ServerResponse }).response
+  }
+  subscribe('http.server.request.start', watch)
   const answer = await askSlowly(impatient)
+  unsubscribe('http.server.request.start', watch)
   const broken = once(answer, 'error')
-  await eventually(() => states[0] === 'left' || states[0] === 'stopped', 'the request to be ended', 60_000)
+  await eventually(() => sent?.closed, 'the request to be ended', 60_000)
   answer.resume()
   expect((await broken)[0]).toMatchObject({ code: 'ECONNRESET' })
   expect((await client.completions.create({ model: run, prompt, max_tokens: 1 })).choices.length).toBe(1)
