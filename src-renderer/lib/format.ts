@@ -1,4 +1,4 @@
-import { significantDigits, withError } from '#contract/comparison/cell-text.ts'
+import { shareText, significantDigits, withError } from '#contract/comparison/cell-text.ts'
 import type { SecondsRange } from '#contract/runs/time/estimate.ts'
 
 const grouped = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
@@ -82,15 +82,7 @@ export function holdPercents(name: string): string {
   return name.replaceAll(' %', '\u00a0%')
 }
 
-/** A share in percent, with one decimal if needed: 0.375 -> `37.5 %`, 0.5 -> `50 %`. */
-export function formatShare(share: number): string {
-  return `${minus(trimZeros((share * 100).toFixed(1)))} %`
-}
-
-/** A probability. One that would round to zero becomes `< 0.1 %`. */
-export function formatChance(probability: number): string {
-  return probability > 0 && probability < 0.0005 ? '< 0.1 %' : formatShare(probability)
-}
+export { shareText as formatShare }
 
 /** Four significant digits, three below 1. From 10,000 on all digits in groups, from a million on as in `formatCount`. */
 export function formatValue(value: number): string {
@@ -110,7 +102,7 @@ export function formatMeasure(value: number, unit: string): string {
   if (unit === 'bytes') return formatBytes(value)
   if (unit === 'seconds' || unit === 's') return formatSeconds(value)
   if (unit === 'ms') return `${formatValue(value)} ms`
-  if (unit === 'share' || unit === 'fraction') return formatShare(value)
+  if (unit === 'share' || unit === 'fraction') return shareText(value)
   if (Number.isInteger(value) && Math.abs(value) >= 10_000) return formatCount(value)
   return Number.isInteger(value) ? minus(String(value)) : formatValue(value)
 }

@@ -83,6 +83,7 @@ beforeAll(async () => {
         if ((input as { id: string }).id !== 'grid-1') throw new EspalierError('not-found', 'No such experiment.')
         return { fileName: 'x.json', type: 'application/json', content: '{"format":"espalier experiment"}' }
       },
+      'clusters.save': () => [],
       'models.list': () => [model, { ...model, id: 'model-2', name: 'twin' }, { ...model, id: 'model-3', name: 'twin' }],
       'models.get': () => model,
       'models.add': () => model,
@@ -129,7 +130,7 @@ test('runs list prints a table, passes the filters on and says what is not shown
   const lines = printed.out.split('\n')
   expect(lines[0]).toMatch(/^ID +STATUS +METHOD +REMOVED +SEED +PERPLEXITY +MODEL/)
   expect(lines[1]).toMatch(/^run-1 +done +2ssp +24\.7 % +0 +12\.346 +sample\?\[31m +run run-1 +2026-01-02 03:04$/)
-  expect(lines[2]).toMatch(/^run-2 +failed +2ssp +25\.0 % +0 +- /)
+  expect(lines[2]).toMatch(/^run-2 +failed +2ssp +25 % +0 +- /)
   expect(printed.error).toContain('2 of 3 runs')
   expect(asked()[0]?.input).toEqual({
     search: '2ssp',
@@ -147,7 +148,7 @@ test('--json prints the result of the call', async () => {
 test('runs show prints the plan, the measures and the log', async () => {
   expect(await commands.runs(['show', 'run-1', '--log', ...at()])).toBe(0)
   expect(printed.out).toContain('attention removed in 0; MLP removed in 1; MLP neurons kept: 2 (of 2 blocks)')
-  expect(printed.out).toContain('24.7 % (requested: 25.0 %)')
+  expect(printed.out).toContain('24.7 % (requested: 25 %)')
   expect(printed.out).toContain('32 windows of 256 tokens of /texts/prose.txt, drawn with seed 1 (abababababab)')
   expect(printed.out).toMatch(/perplexity +wikitext2 +12\.34567/)
   expect(printed.out).toContain('took          1 min 15 s')
@@ -261,6 +262,14 @@ test.each([
 test('repair refuses one window, as --repair_samples does', async () => {
   expect(await commands.repair(['run-1', '--samples', '1'])).toBe(2)
   expect(printed.error).toContain('--samples is "1"; it must be a whole number from 2 to 1,000,000.')
+})
+
+test('cluster add takes the fewest GPUs and processors that a profile may have, and no fewer', async () => {
+  const add = (...flags: string[]) => commands.cluster(['add', 'lab', '--folder', folder, ...flags, ...at()])
+  expect(await add('--gpus', '0', '--cpus', '1')).toBe(0)
+  expect(asked()).toMatchObject([{ name: 'clusters.save', input: { cluster: { gpus: 0, cpus: 1 } } }])
+  expect(await add('--cpus', '0')).toBe(2)
+  expect(printed.error).toContain('--cpus is "0"; it must be a whole number from 1 to 1,024.')
 })
 
 test('a missing server, or one that refuses the token, is reported in one line', async () => {

@@ -48,14 +48,18 @@ const list: Verb = async (parameters) => {
 const add: Verb = async (parameters) => {
   const { values, words } = readFlags(parameters, flags, { least: 1, most: 1, name: 'The cluster’s name' })
   const { folder, host, program, partition, account, time, memory } = values
+  const countOf = (name: keyof typeof clusterCounts) => {
+    const { least, most } = clusterCounts[name]
+    return values[name] === undefined ? emptyProfile[name] : readCount(values[name], `--${name}`, most, least)
+  }
   const profile: ClusterProfile = {
     ...emptyProfile,
     ...{ host, program, partition, account, time, memory },
     name: words[0] as string,
     copies: values.copy,
     folder: host === '' && folder !== '' ? resolve(folder) : folder,
-    gpus: values.gpus === undefined ? 0 : readCount(values.gpus, '--gpus', clusterCounts.gpus.most),
-    cpus: values.cpus === undefined ? 1 : readCount(values.cpus, '--cpus', clusterCounts.cpus.most),
+    gpus: countOf('gpus'),
+    cpus: countOf('cpus'),
     lines: values.lines === undefined ? '' : (await readFlagFile(values.lines, '--lines')).trimEnd(),
   }
   return printProfiles(await withWorkbench(values, ({ call }) => call('clusters.save', { cluster: profile })), values.json)

@@ -2,6 +2,7 @@ import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { mostCompared } from '#contract/comparison/comparison-calls.ts'
 import { type Cost, costsOf, costText, fileSize } from '#contract/comparison/costs.ts'
 import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
+import { verdictText } from '#contract/comparison/verdict-sentence.ts'
 import { duelText, outcomeText, qualityText } from '#contract/comparison/worth.ts'
 import { isPruned, runsByModel } from '#contract/comparison/worth-runs.ts'
 import { EspalierError } from '#contract/errors.ts'
@@ -64,7 +65,8 @@ function costNamed(name: string | undefined, costs: readonly Cost[]): Cost {
   return cost
 }
 
-function print({ rows, duels, fronts, sentence, untested }: Worth, cost: Cost): void {
+function print(worth: Worth, cost: Cost): void {
+  const { rows, duels, fronts, untested } = worth
   const deciding = fronts.filter(({ decides }) => decides)
   printTable(
     [
@@ -87,5 +89,5 @@ function print({ rows, duels, fronts, sentence, untested }: Worth, cost: Cost): 
         return [row.name, shown, ...qualities, showPercent(row.loops), rival, ...against, result]
       }),
   )
-  console.log(`\n${[sentence, ...untested].join('\n')}`)
+  console.log(`\n${[verdictText(worth), ...untested].join('\n')}`)
 }

@@ -1,6 +1,6 @@
 import type { RunEntry } from '../runs/runs.ts'
 import { isTimed, speedUpOf } from '../runs/time/speed.ts'
-import { rivalSets } from './comparable.ts'
+import { rivalSets, whyResultsApart } from './comparable.ts'
 import { differenceOf } from './difference.ts'
 import type { MeasureColumn } from './measure-columns.ts'
 import type { SeedGroup } from './seeds.ts'
@@ -13,10 +13,12 @@ type Measured = Pick<SeedGroup<RunEntry>, 'runs' | 'measures'>
 
 /**
  * Returns the best results by a measure. Each result competes with all that it can be compared with: it is among the best if it does not
- * differ clearly from the best of these. A result without a rival is not the best.
+ * differ clearly from the best of these. A result without a rival is not the best, and neither is one that cannot be compared with the
+ * pinned baseline: tables call it "not compared".
  */
-export function bestOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn): Set<Group> {
-  const measured = results.filter(({ measures }) => measures.has(column.id))
+export function bestOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn, baseline: Measured | null): Set<Group> {
+  const isCompared = (result: Group) => !baseline || whyResultsApart(result, baseline, [column]) === null
+  const measured = results.filter((result) => result.measures.has(column.id) && isCompared(result))
   const best = rivalSets(measured, [column]).flatMap(({ results: same, rivals }) => {
     if (rivals.length < 2) return []
     const leaders = new Set(leadersOf(rivals, column))

@@ -22,6 +22,19 @@ export function significantDigits(value: number): string {
   return rounded.toFixed((size < 1 ? 2 : 3) - Math.floor(Math.log10(size)))
 }
 
+/** Shares closer than this to none or all differ from them by rounding only. */
+const roundedShare = 1e-9
+
+/** Writes a share in percent, with one decimal if needed: `37.5 %`. Only none is written as `0 %` and only all as `100 %`: `99.97 %`, `> 99.99 %`. */
+export function shareText(share: number): string {
+  const isPart = share > roundedShare && share < 1 - roundedShare
+  for (const decimals of [1, 2]) {
+    const rounded = Number((100 * share).toFixed(decimals))
+    if (!isPart || (rounded > 0 && rounded < 100)) return `${String(rounded).replace('-', '−')} %`
+  }
+  return share < 0.5 ? '< 0.01 %' : '> 99.99 %'
+}
+
 /** Writes an error with two significant digits, and its value with the same decimal places. `12.3456, 0.5` becomes `12.35` and `0.50`. */
 export function withError(value: number, error: number): { value: string; error: string } {
   const rough = Number(Math.abs(error).toPrecision(2))

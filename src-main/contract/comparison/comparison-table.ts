@@ -33,8 +33,9 @@ export function comparisonTable(
   const groups = comparedGroups(runs, baseline, overSeeds)
   const counts = overSeeds && hasSeveralSeeds(runs)
   const columns = measureColumns(groups.flatMap((group) => group.runs)).filter(({ id }) => chosen?.includes(id) ?? true)
-  const rivals = groups.filter((group) => at(group.runs, 0).id !== baseline)
-  const best = new Map(columns.map((column) => [column.id, bestOf(rivals, column)]))
+  const isPinned = (group: SeedGroup) => at(group.runs, 0).id === baseline
+  const [rivals, pinned] = [groups.filter((group) => !isPinned(group)), groups.find(isPinned) ?? null]
+  const best = new Map(columns.map((column) => [column.id, bestOf(rivals, column, pinned)]))
   return {
     caption: `${overSeeds ? 'Results over seeds' : 'Results of each run'}. ${comparedText(groups, columns)}`,
     notes: [

@@ -4,6 +4,7 @@ import type { ParameterValue, RunEntry } from '../runs/runs.ts'
 import { denseMethod } from '../titles.ts'
 import { upperFirst } from '../words.ts'
 import { leadersOf, markOf, ranksOf } from './best-results.ts'
+import { shareText } from './cell-text.ts'
 import { bitsMeasure, comparableSets } from './comparable.ts'
 import { comparedText, comparisonNotes, fewerWindowsNotes, seedsText } from './comparison-table.ts'
 import { columnLabel, isTaskMeasure, type MeasureColumn, measureColumns } from './measure-columns.ts'
@@ -100,7 +101,7 @@ export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, 
     columns: [
       ...(manyModels ? [{ label: 'Model', numeric: false }] : []),
       { label: 'Method', numeric: false },
-      ...sparsities.map((sparsity) => ({ label: percent(sparsity), numeric: true, better })),
+      ...sparsities.map((sparsity) => ({ label: shareText(sparsity), numeric: true, better })),
       ...(hasRanks ? [{ label: 'Rank', numeric: true, better: 'lower' as const }] : []),
     ],
     rows: rows.map((row) => [
@@ -118,14 +119,13 @@ export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, 
 /** `leaders` is how many share the first place with this group; 0 if it is not one of them. */
 function cellOf(group: Group<RunEntry>, { id }: MeasureColumn, leaders: number): TableCell {
   const { mean = null, spread = null, factor = false } = group.measures.get(id) ?? {}
-  const note = competes(group) || isDense(group) ? {} : { note: `at ${percent(group.reached ?? 0)}` }
+  const note = competes(group) || isDense(group) ? {} : { note: `at ${shareText(group.reached ?? 0)}` }
   return { value: mean, spread, factor, ...intervalOf(group, id), ...markOf(leaders > 0, leaders), ...note }
 }
 
 /** Sorts the dense model first, and then methods in the order of their titles. */
 const rankOf = ({ method }: RunEntry): number => (method === denseMethod ? -1 : methodOrder.indexOf(method))
 
-const percent = (share: number): string => `${Number((share * 100).toFixed(1))} %`
 const isDense = ({ runs: [run] }: Group<RunEntry>): boolean => run?.method === denseMethod
 const nominalOf = ({ runs: [run] }: Group<RunEntry>): number => run?.nominal ?? 0
 

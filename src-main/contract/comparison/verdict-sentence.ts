@@ -5,10 +5,20 @@ import type { Duel, TextDifference, WorthRow } from './worth.ts'
 
 const sentenceList = new Intl.ListFormat('en-GB')
 
+/** The answer for users, and then the numbers and reasons behind it; the latter may be empty. */
+export interface VerdictPart {
+  answer: string
+  reasons: string
+}
+
+/** A verdict as one paragraph. */
+export const verdictText = ({ parts }: Pick<Verdict, 'parts'>): string => parts.map(partText).join(' ')
+const partText = ({ answer, reasons }: VerdictPart): string => `${answer} ${reasons}`.trim()
+
 export interface Verdict {
   answer: 'prune' | 'do not prune' | 'no difference' | 'unknown'
-  /** The answer for users, with the numbers behind it. */
-  sentence: string
+  /** What is said: first on the text that decides, then on other text if the user's own text decides. */
+  parts: VerdictPart[]
   /** Questions that the runs cannot answer, one sentence each. */
   untested: string[]
   /** The file to take: the pruned one that wins, or the unpruned one that beats it. Null if none is clearly better. */
@@ -28,10 +38,11 @@ export interface Evidence {
   clearly: (dense: WorthRow, pruned: WorthRow) => boolean
 }
 
-/** Returns the answer with its sentence, and the questions that remain open. */
+/** Returns the answer in one part, and the questions that remain open. */
 export function judge(evidence: Evidence): Verdict {
-  const answer = answerOf(evidence)
-  return { ...answer, sentence: [answer.sentence, ...mixingOf(evidence)].join(' '), untested: gapsOf(evidence) }
+  const { says, ...verdict } = answerOf(evidence)
+  const [answer, ...reasons] = says
+  return { ...verdict, parts: [{ answer, reasons: [...reasons, ...mixingOf(evidence)].join(' ') }], untested: gapsOf(evidence) }
 }
 
 /**
@@ -56,31 +67,34 @@ function smallerOf({ mixing, dense, deciding, cost }: Evidence): string[] {
   const whole = dense.find(({ weights }) => weights === null)
   if (!mixed || !whole || ![mixed.pruned, whole].every(isMeasured(deciding))) return []
   if (mixed.leftOut.some(({ name }) => name === whole.name)) return []
-  const shown = deciding.map((kind) => `${shownValue(mixed.pruned, kind)} on ${kind} (unpruned ${shownValue(whole, kind)})`)
+  const shown = deciding.map((kind) => `${shownValue(mixed.pruned, kind)} on ${kind} (unpruned: ${shownValue(whole, kind)})`)
   return [
-    `No dense file of one type is ${cost.equal}. The perplexity of ${mixed.pruned.name} is ${sentenceList.format(shown)}, in ${costOf(mixed.pruned, cost)} instead of ${costOf(whole, cost)}.`,
+    `No measured file of one type is ${cost.least} ${mixed.pruned.name}. Its perplexity is ${sentenceList.format(shown)}, at ${costOf(mixed.pruned, cost)} instead of ${costOf(whole, cost)}.`,
   ]
 }
 
-function answerOf(evidence: Evidence): Omit<Verdict, 'untested'> {
+/** The sentences of a verdict. The first one answers, the others say why. */
+type Sentences = [string, ...string[]]
+
+function answerOf(evidence: Evidence): Pick<Verdict, 'answer' | 'file'> & { says: Sentences } {
   const { duels, dense, deciding, cost } = evidence
   const none = { answer: 'unknown', file: null } as const
-  if (duels.length === 0) return { ...none, sentence: 'No verdict: no pruned file was measured.' }
+  if (duels.length === 0) return { ...none, says: ['No verdict: no pruned file was measured.'] }
   if (deciding.length === 0)
-    return { ...none, sentence: 'No verdict: each measured text is from a collection that pruning read too. Measure another text.' }
+    return { ...none, says: ['No verdict: each measured text is from a collection that pruning read too.', 'Measure another text.'] }
   const fought = duels.filter(({ rival, pruned }) => rival && isMeasured(deciding)(pruned))
-  if (fought.length === 0) return { ...none, sentence: aloneOf(duels, dense, deciding, cost) }
+  if (fought.length === 0) return { ...none, says: aloneOf(duels, dense, deciding, cost) }
   const by = (outcome: Duel['outcome']) => sorted(fought, deciding).filter((duel) => duel.outcome === outcome)
   const [won, lost] = [by('better'), by('worse')]
   const clean = won.filter(({ vetoed }) => !vetoed)
-  if (clean[0]) return { answer: 'prune', sentence: winOf(clean[0], `${clean.length} of ${fought.length}`, cost), file: clean[0].pruned }
-  const refusal = { answer: 'do not prune' } as const
-  if (won[0]) return { ...refusal, sentence: vetoOf(won[0]), file: won[0].rival }
+  if (clean[0]) return { answer: 'prune', says: winOf(clean[0], `${clean.length} of ${fought.length}`, cost), file: clean[0].pruned }
+  const refused = { answer: 'do not prune' } as const
+  if (won[0]) return { ...refused, says: vetoOf(won[0]), file: won[0].rival }
   if (lost[0])
-    return { ...refusal, sentence: lossOf(lost[0], lost.length === fought.length ? duels : [lost[0]], evidence), file: lost[0].rival }
+    return { ...refused, says: lossOf(lost[0], lost.length === fought.length ? duels : [lost[0]], evidence), file: lost[0].rival }
   const best = sorted(fought, deciding)[0] as Duel
-  if (best.pruned.keptWhole) return { ...refusal, sentence: wholeOf(best, cost), file: best.rival }
-  return { answer: 'no difference', sentence: tieOf(best, cost), file: null }
+  if (best.pruned.keptWhole) return { ...refused, says: wholeOf(best, cost), file: best.rival }
+  return { answer: 'no difference', says: tieOf(best, cost), file: null }
 }
 
 /** Sorted by the pruned file's perplexity on the first deciding text, best first. */
@@ -88,12 +102,12 @@ function sorted(duels: readonly Duel[], [kind = '']: readonly string[]): Duel[] 
   return [...duels].sort((a, b) => (a.pruned.quality[kind]?.mean ?? 0) - (b.pruned.quality[kind]?.mean ?? 0))
 }
 
-function winOf({ pruned, rival, worseTasks, texts }: Duel, wins: string, cost: Cost): string {
+function winOf({ pruned, rival, worseTasks, texts }: Duel, wins: string, cost: Cost): Sentences {
   const dense = rival as WorthRow
   const win = `At ${costOf(pruned, cost)}, ${pruned.name} is better than ${dense.name}, the best dense file ${cost.equal} (${numbersOf(pruned, dense, texts)}).`
   const share = ({ quality }: WorthRow, task: string) => `${Math.round(100 * (quality[task]?.mean ?? Number.NaN))} %`
   const lost = worseTasks.map((task) => `${task} (${share(pruned, task)} against ${share(dense, task)})`)
-  return `${win}${lost.length > 0 ? ` But it does worse on ${sentenceList.format(lost)}.` : ''} Pruning wins for ${wins} pruned files.`
+  return [win, ...(lost.length > 0 ? [`But it does worse on ${sentenceList.format(lost)}.`] : []), `Pruning wins for ${wins} pruned files.`]
 }
 
 /** Files without one of the deciding texts cannot be rivals. */
@@ -104,48 +118,56 @@ const isMeasured =
 const onEvery = 'measured on every text that decides'
 
 /** Words the case that no dense file costs as little as a pruned one, or can be compared with it. Says what each side reaches. */
-function aloneOf(duels: readonly Duel[], dense: readonly WorthRow[], deciding: readonly string[], cost: Cost): string {
-  if (dense.length === 0) return 'No verdict: no dense file was measured. Run the unpruned model on the same texts too.'
+function aloneOf(duels: readonly Duel[], dense: readonly WorthRow[], deciding: readonly string[], cost: Cost): Sentences {
+  if (dense.length === 0) return ['No verdict: no dense file was measured.', 'Run the unpruned model on the same texts too.']
   const able = dense.filter(isMeasured(deciding))
-  if (able.length === 0) return `No verdict: no dense file was ${onEvery}.`
+  if (able.length === 0) return [`No verdict: no dense file was ${onEvery}.`]
   const measured = duels.filter(({ pruned }) => isMeasured(deciding)(pruned))
-  if (measured.length === 0) return `No verdict: no pruned file was ${onEvery}.`
+  if (measured.length === 0) return [`No verdict: no pruned file was ${onEvery}.`]
   const isApart = ({ leftOut }: Duel, { name }: WorthRow) => leftOut.some((one) => one.name === name)
   const comparable = able.filter((row) => measured.some((duel) => !isApart(duel, row)))
   const [cheapest] = [...comparable].sort((a, b) => (cost.lowerIsBetter ? a.cost.mean - b.cost.mean : b.cost.mean - a.cost.mean))
-  if (!cheapest) return 'No verdict: no dense file was measured like a pruned one.'
+  if (!cheapest) return ['No verdict: no dense file was measured like a pruned one.']
   const best = (sorted(measured, deciding)[0] as Duel).pruned
   const shown = deciding.map((kind) => `${shownValue(best, kind)} on ${kind}`).join(' and ')
   const files = able.length < dense.length ? `Dense files ${onEvery}` : 'Dense files'
-  return `No verdict: no pruned file has a dense rival ${cost.equal}. ${files} stay at ${costOf(cheapest, cost)}; ${best.name} reaches ${costOf(best, cost)}. On text that pruning never saw, its perplexity is ${shown}.`
+  return [
+    `No verdict: no pruned file has a dense rival ${cost.equal}.`,
+    `${files} stay at ${costOf(cheapest, cost)}; ${best.name} reaches ${costOf(best, cost)}. On text that pruning never saw, its perplexity is ${shown}.`,
+  ]
 }
 
-function lossOf({ pruned, rival, texts }: Duel, duels: readonly Duel[], { cost, clearly }: Evidence): string {
+const refusal = 'Do not prune.'
+
+function lossOf({ pruned, rival, texts }: Duel, duels: readonly Duel[], { cost, clearly }: Evidence): Sentences {
   const dense = rival as WorthRow
   const beaten = duels.length > 1 && duels.every((duel) => clearly(dense, duel.pruned)) ? everyFile(duels, cost) : pruned.name
   const turned = texts.map((text) => ({ ...text, difference: text.difference && inverse(text.difference) }))
-  return `Do not prune. At ${costOf(dense, cost)}, ${dense.name} is better than ${beaten} (${numbersOf(dense, pruned, turned)}).`
+  return [refusal, `At ${costOf(dense, cost)}, ${dense.name} is better than ${beaten} (${numbersOf(dense, pruned, turned)}).`]
 }
 
 /** A smaller pruned file may lose too, but no dense file of its size was measured. */
 const everyFile = (duels: readonly Duel[], { cheaper }: Cost): string =>
   duels.every(({ rival }) => rival) ? 'every pruned file' : `every pruned file, including ${cheaper} ones that no dense file matches`
 
-function vetoOf({ pruned, rival, texts, loops }: Duel): string {
+function vetoOf({ pruned, rival, texts, loops }: Duel): Sentences {
   const dense = rival as WorthRow
   const share = ({ loops: own }: WorthRow) => `${Math.round(100 * (own ?? 0))} %`
   const test = loops ? `: ${differenceText(loops, 'share')} over ${basisText(loops)}` : ''
-  return `Do not prune. ${pruned.name} has the lower perplexity (${numbersOf(pruned, dense, texts)}), but ${share(pruned)} of its answers end in a loop, against ${share(dense)} of those of ${dense.name}${test}.`
+  return [
+    refusal,
+    `${pruned.name} has the lower perplexity (${numbersOf(pruned, dense, texts)}), but ${share(pruned)} of its answers end in a loop, against ${share(dense)} of those of ${dense.name}${test}.`,
+  ]
 }
 
-function wholeOf({ pruned, rival }: Duel, cost: Cost): string {
-  return `Do not prune. At ${costOf(pruned, cost)}, removing any part costs more than storing weights in fewer bits. Take ${rival?.name}.`
+function wholeOf({ pruned, rival }: Duel, cost: Cost): Sentences {
+  return [refusal, `At ${costOf(pruned, cost)}, removing any part costs more than storing weights in fewer bits. Take ${rival?.name}.`]
 }
 
-function tieOf({ pruned, rival, outcome, texts }: Duel, cost: Cost): string {
+function tieOf({ pruned, rival, outcome, texts }: Duel, cost: Cost): Sentences {
   const dense = rival as WorthRow
   const how = outcome === 'mixed' ? 'each win on some texts' : 'do not differ clearly'
-  return `At ${costOf(pruned, cost)}, ${pruned.name} and ${dense.name} ${how} (${numbersOf(pruned, dense, texts)}).`
+  return [`At ${costOf(pruned, cost)}, ${pruned.name} and ${dense.name} ${how} (${numbersOf(pruned, dense, texts)}).`]
 }
 
 /** Writes the numbers of both files on each deciding text, with their difference and its 95 % interval. */

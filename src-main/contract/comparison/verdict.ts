@@ -77,8 +77,9 @@ export function worthOf(runs: readonly ComparedRun[], cost: Cost = fileSize): Wo
 
 /** Joins the verdict on the user's own text, which answers, with that on other text. */
 function bothVerdicts(own: readonly string[], verdict: Verdict, others: readonly string[], other: Verdict): Verdict {
-  const sentence = `For your ${own.join(' and ')}: ${verdict.sentence} For other text (${others.join(' and ')}): ${other.sentence}`
-  return { ...verdict, sentence, untested: [...new Set([...verdict.untested, ...other.untested])] }
+  const named = (name: string, { parts }: Verdict) => parts.map((part) => ({ ...part, answer: `${name}: ${part.answer}` }))
+  const parts = [...named(`For your ${own.join(' and ')}`, verdict), ...named(`For other text (${others.join(' and ')})`, other)]
+  return { ...verdict, parts, untested: [...new Set([...verdict.untested, ...other.untested])] }
 }
 
 const isMixed = (weights: string | null): boolean => weights !== null && mixedBytes(weights) !== undefined

@@ -1,4 +1,4 @@
-import { cellText } from './cell-text.ts'
+import { cellText, shareText } from './cell-text.ts'
 import { basisText, type Difference, differenceText } from './difference.ts'
 import type { TaskMeasure } from './measure-columns.ts'
 import type { Treatment } from './series.ts'
@@ -94,5 +94,5 @@ export function qualityText({ quality }: Pick<WorthRow, 'quality'>, { kind, meas
   if (!own) return '–'
   const { mean, error, factor } = own
   if (measure === 'perplexity') return cellText({ value: mean, spread: error || null, factor })
-  return `${error ? cellText({ value: 100 * mean, spread: 100 * error }) : (100 * mean).toFixed(1)} %`
+  return error ? `${cellText({ value: 100 * mean, spread: 100 * error })} %` : shareText(mean)
 }

@@ -3,6 +3,7 @@ import { usedData } from '../data/used-data.ts'
 import { trainedWeights } from '../pruning/recovery.ts'
 import { repairKind } from '../pruning/repair.ts'
 import { weightType } from '../runs/run-request.ts'
+import { mixedBytes } from '../titles.ts'
 
 /** The size of a pruned model in one format, computed from tensor sizes alone. */
 export const formatOutline = z.object({
@@ -48,8 +49,21 @@ export const savedFile = z.object({
 /** The folder of a path of this or another system. */
 export const dirname = (path: string): string => path.slice(0, Math.max(0, path.search(/[\\/][^\\/]*$/)))
 
+/** A weight type in the name of a file: `Q8_0`, `MIXED-84MB`. A size keeps all of its digits, so that no two files share a name. */
+export function typeInName(type: string): string {
+  const bytes = mixedBytes(type)
+  return bytes === undefined ? type : `MIXED-${bytes / 1e6}MB`
+}
+
+/** Reads the weight type that ends the name of a GGUF file, or of the first of its parts. `stem` is the name without part and ending. */
+export function readFileName(name: string): { stem: string; type: string } | null {
+  const [, stem, megabytes, type] = /^(.*-MIXED-([\d.]+)MB|.*-([A-Z][A-Z0-9_]*))(?:-\d{5}-of-\d{5})?\.gguf$/.exec(name) ?? []
+  if (stem === undefined) return null
+  return { stem, type: type ?? `MIXED:${Math.round(Number(megabytes) * 1e6)}` }
+}
+
 /** The name of the file beside a GGUF file that Ollama makes a model from. Each of several types has its own. */
-export const modelfileName = (type: string, types: number): string => (types > 1 ? `Modelfile-${type}` : 'Modelfile')
+export const modelfileName = (type: string, types: number): string => (types > 1 ? `Modelfile-${typeInName(type)}` : 'Modelfile')
 
 export type FormatOutline = z.infer<typeof formatOutline>
 export type ReloadTest = z.infer<typeof reloadTest>

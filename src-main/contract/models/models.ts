@@ -1,10 +1,11 @@
 import { z } from 'zod'
 import { beginFigures, figuresText, lowersClearly, raisesClearly } from '../data/begin-token.ts'
 import { errorCodes } from '../errors.ts'
-import { savedFile } from '../exports/exports.ts'
+import { readFileName, savedFile } from '../exports/exports.ts'
 import { fileBench, speedRange } from '../exports/file-bench.ts'
 import { id, moment, name, notes, tags } from '../identifiers.ts'
 import { plan } from '../pruning/plan.ts'
+import { denseMethod, weightText } from '../titles.ts'
 
 const modelShape = z.object({
   blocks: z.number().int(),
@@ -112,6 +113,16 @@ const prunedBy = z.object({
   /** The weight type that it was measured in; null if it was measured on the weights as computed. */
   weights: z.string().nullable(),
 })
+
+/** Whether a run saved its model without removing any part: the dense model, or one whose bytes were worth more as bits. */
+export const isKeptWhole = (pruned: ModelEntry['pruned']): boolean =>
+  pruned?.method === denseMethod || (pruned?.reached === 0 && pruned.method !== 'vocabulary')
+
+/** How a saved model came from its parent: `pruned from NAME`, or `saved in Q8_0 from NAME` if nothing was removed. */
+export function savedFrom({ path, pruned, description }: Pick<ModelEntry, 'path' | 'pruned' | 'description'>, parent: string): string {
+  if (!isKeptWhole(pruned)) return `pruned from ${parent}`
+  return `saved in ${weightText(readFileName(path)?.type ?? description.dtype)} from ${parent}`
+}
 
 /** A checkpoint in the library. `parent` is the model it was pruned from, `run` the run that pruned it. */
 export const modelEntry = z.object({

@@ -120,7 +120,8 @@ function describeLosses({ measures, weights }: ExportedRun, isDense: boolean, ty
   if (measures.length === 0) return ['No perplexity was measured.']
   const isOwn = weights === null ? types.every((type) => unquantised.includes(type)) : types.includes(weights)
   const measured = weights === null ? 'on the weights as computed' : `on the weights as stored in ${weightText(weights)}`
-  if (!isOwn) return [`Perplexity was measured ${measured}, not on ${types.length > 0 ? types.join(' or ') : 'this folder'}.`]
+  if (!isOwn)
+    return [`Perplexity was measured ${measured}, not on ${types.length > 0 ? types.map(weightText).join(' or ') : 'this folder'}.`]
   return [
     `Perplexity was measured ${measured}${weights === null ? ', before they were written' : ''}:`,
     '',

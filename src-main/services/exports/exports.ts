@@ -20,7 +20,7 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import type { Recovery } from '#contract/pruning/recovery.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
-import { formatTitles, ggufTypesOf, mixedBytes, type WeightType } from '#contract/titles.ts'
+import { formatTitles, ggufTypesOf, mixedBytes, type WeightType, weightText } from '#contract/titles.ts'
 import type { History } from '#db/history.ts'
 import type { StoredModel } from '#db/models.ts'
 import { baselineIn } from '#db/runs/baselines.ts'
@@ -149,7 +149,7 @@ export class ExportsService extends Service {
     for (const { path, format, type } of readable) {
       const overwritten = models.atPath(path)
       if (overwritten) models.setRemoved(overwritten.id, Date.now(), false)
-      const name = readable.length === 1 ? title : [title, type ?? format].join(' ')
+      const name = readable.length === 1 ? title : `${title} ${type === null ? format : weightText(type)}`
       ids.push((await this.parts.library.register(path, { name, origin: 'exported', source: null, parent, run })).id)
     }
     return ids[0] ?? null

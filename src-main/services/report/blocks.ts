@@ -1,5 +1,5 @@
 import { at } from '#contract/at.ts'
-import { cellText } from '#contract/comparison/cell-text.ts'
+import { cellText, shareText } from '#contract/comparison/cell-text.ts'
 import type { Estimate } from '#contract/comparison/statistics.ts'
 import type { Table } from '#contract/comparison/table.ts'
 import { plainTable } from '../comparison/table-text.ts'
@@ -51,7 +51,7 @@ export function tableBlock(labels: readonly string[], rows: readonly (readonly (
 }
 
 /** Writes a share in percent; null stays null. */
-export const percent = (share: number | null): string | null => (share === null ? null : `${(100 * share).toFixed(1)} %`)
+export const percent = (share: number | null): string | null => (share === null ? null : shareText(share))
 
 /** Writes a value with its standard error, if it has one. */
 export const estimated = ({ value, error }: Estimate): string => cellText({ value, spread: error })

@@ -1,5 +1,6 @@
 import type { Checked, Output } from '#contract/api.ts'
 import { bitsMeasure, comparableSets, isPerToken } from '#contract/comparison/comparable.ts'
+import { mostCompared } from '#contract/comparison/comparison-calls.ts'
 import { type MeasureColumn, measureColumns, measureId, measureOf } from '#contract/comparison/measure-columns.ts'
 import { meanAndSpread } from '#contract/comparison/statistics.ts'
 import type { Table, TableCell } from '#contract/comparison/table.ts'
@@ -200,9 +201,6 @@ function runsTableOf(runs: readonly RunEntry[]): Table {
     }),
   }
 }
-
-/** How many finished runs of a model are compared with a description, latest first. */
-const mostCompared = 500
 
 /** A request for a model of the library, and no reproduction of another description. */
 function withoutModel({ model: _, reproduces: __, ...request }: RunRequest): PlannedRun['request'] {

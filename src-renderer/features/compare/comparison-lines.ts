@@ -121,6 +121,7 @@ function measureLine(subjects: readonly Subject[], baseline: Subject | null, col
   const best = bestOf(
     subjects.filter((subject) => subject !== baseline && !subject.baseline),
     column,
+    baseline,
   )
   const cells = subjects.map((subject): ComparisonCell => {
     const value = subject.measures.get(column.id)

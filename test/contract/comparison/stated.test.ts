@@ -314,6 +314,7 @@ test('changes against a baseline are stated only where numbers can be compared, 
         const may = groupsCompare(subject.runs, baseline.runs, id)
         expect(cell?.delta !== null, `history ${seed}: change of ${id}, ${subject.label}`).toBe(may)
         if (!may) {
+          expect(cell?.best, `history ${seed}: ${id} of ${subject.label} is not compared`).toBe(false)
           apart++
           continue
         }

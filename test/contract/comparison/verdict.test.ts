@@ -3,6 +3,7 @@ import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { costsOf } from '#contract/comparison/costs.ts'
 import { uniformNumbers } from '#contract/comparison/statistics.ts'
 import { worthOf } from '#contract/comparison/verdict.ts'
+import { verdictText } from '#contract/comparison/verdict-sentence.ts'
 import { isPruned, runsByModel } from '#contract/comparison/worth-runs.ts'
 
 const calibrated = { 'calibration.source': 'c4' }
@@ -71,11 +72,11 @@ test('the smallest dense file that beats every pruned one says: do not prune', (
   // Calibrated text prefers pruning and must not decide.
   const found = worthOf([run('dense Q3_K_M', 94, 31.2, { c4: 99 }), run('2SSP Q8_0', 94, 38.9), run('2SSP Q4_0', 100, 52)])
   expect(found.answer).toBe('do not prune')
-  expect(found.sentence).toMatch(
+  expect(verdictText(found)).toMatch(
     /^Do not prune\. At 94 MB, dense Q3_K_M is better than every pruned file \(perplexity 31\.2 against 38\.9 on prose, ×0\.802 \(0\.79\d to 0\.81\d\) over 8 windows; pruning never saw this text, and ranges are 95 % intervals\)\.$/,
   )
   const small = worthOf([run('dense Q3_K_M', 94, 31.2), run('2SSP Q8_0', 94, 38.9), run('2SSP Q4_0', 50, 52)])
-  expect(small.sentence).toContain('every pruned file, including smaller ones that no dense file matches (')
+  expect(verdictText(small)).toContain('every pruned file, including smaller ones that no dense file matches (')
   expect(small.untested[0]).toContain('2SSP Q4_0 (50 MB)')
   expect(found.fronts.map(({ kind, decides, rows }) => [kind, decides, rows.map(({ name }) => name)])).toEqual([
     ['c4', false, ['2SSP Q8_0']],
@@ -88,7 +89,7 @@ test('a clear win says at which size and against which file, unless the answers 
   const found = worthOf(runs)
   expect(found.answer).toBe('prune')
   // 50.4 MB is within 1 % of 50 MB, 51 MB is not.
-  expect(found.sentence).toMatch(
+  expect(verdictText(found)).toMatch(
     /^At 50 MB, 2SSP Q3_K_M is better than dense IQ2_Q, the best dense file of its size \(perplexity 246 against 345 on prose, ×0\.713 .*\)\. Pruning wins for 1 of 1 pruned files\.$/,
   )
   const loops = (rival: string, pruned: string, dense = looping(0)) =>
@@ -99,7 +100,7 @@ test('a clear win says at which size and against which file, unless the answers 
     ])
   // The rival decides, not the model as computed, which never loops here.
   expect([loops(looping(20), looping(20)).answer, loops(looping(4), looping(20)).answer]).toEqual(['prune', 'do not prune'])
-  expect(loops(looping(4), looping(20)).sentence).toMatch(
+  expect(verdictText(loops(looping(4), looping(20)))).toMatch(
     /, but 33 % of its answers end in a loop, against 7 % of those of dense IQ2_Q: \+27 points \(\+1\d to \+3\d\) over 60 answers\.$/,
   )
 })
@@ -127,7 +128,7 @@ test('a veto needs enough answers to see what it claims', () => {
 test('the windows decide what is a clear difference, not a fixed share', () => {
   const found = (prose: number, noise: number) => worthOf([run('dense Q4_0', 80, 40, { noise }), run('2SSP Q8_0', 80, prose, { noise })])
   expect(found(39.7, 0.2)).toMatchObject({ answer: 'no difference' })
-  expect(found(39.7, 0.2).sentence).toMatch(
+  expect(verdictText(found(39.7, 0.2))).toMatch(
     /^At 80 MB, 2SSP Q8_0 and dense Q4_0 do not differ clearly \(perplexity 39\.7 against 40 on prose, ×0\.99/,
   )
   expect(found(39.7, 0.001).answer).toBe('prune')
@@ -168,8 +169,8 @@ test('dense on 512-token windows is no rival of pruned on 2,048, nor one with BO
     [(one) => ({ ...one, fingerprint: 'old', lineage: { ...one.lineage, content: 'old' } }), 'its model was replaced in between'],
   ]
   for (const [change, reason] of cases) {
-    const { answer, sentence, untested, fronts } = dense(change)
-    expect([answer, sentence]).toEqual(['unknown', 'No verdict: no dense file was measured like a pruned one.'])
+    const { answer, parts, untested, fronts } = dense(change)
+    expect([answer, verdictText({ parts })]).toEqual(['unknown', 'No verdict: no dense file was measured like a pruned one.'])
     expect(untested[0]).toContain(`(${reason}).`)
     expect(fronts.at(-1)?.apart.map((one) => one.reason)).toEqual([reason])
   }
@@ -179,7 +180,7 @@ test('dense on 512-token windows is no rival of pruned on 2,048, nor one with BO
 test('without a text that decides there is no rival', () => {
   const found = worthOf([run('dense Q4_0', 80, null), run('2SSP Q8_0', 80, null, { c4: 5 })])
   expect(found.duels.map(({ rival, outcome, leftOut }) => [rival, outcome, leftOut])).toEqual([[null, 'no rival', []]])
-  expect([found.sentence, found.untested[0]]).toEqual([
+  expect([verdictText(found), found.untested[0]]).toEqual([
     'No verdict: each measured text is from a collection that pruning read too. Measure another text.',
     'No text was measured that pruning never saw.',
   ])
@@ -189,8 +190,12 @@ test('without a dense file as small, or without unseen text, there is no verdict
   const alone = worthOf([run('dense Q4_0', 80, 40), run('2SSP Q4_0', 50, 60)])
   expect(alone).toMatchObject({
     answer: 'unknown',
-    sentence:
-      'No verdict: no pruned file has a dense rival of its size. Dense files stay at 80 MB; 2SSP Q4_0 reaches 50 MB. On text that pruning never saw, its perplexity is 60 on prose.',
+    parts: [
+      {
+        answer: 'No verdict: no pruned file has a dense rival of its size.',
+        reasons: 'Dense files stay at 80 MB; 2SSP Q4_0 reaches 50 MB. On text that pruning never saw, its perplexity is 60 on prose.',
+      },
+    ],
   })
   expect(alone.untested[0]).toBe('No dense file is as small as 2SSP Q4_0 (50 MB).')
   expect(worthOf([run('dense Q4_0', 80, null), run('2SSP Q4_0', 80, null)])).toMatchObject({
@@ -211,7 +216,7 @@ test('without any dense file the verdict asks for one, and says nothing of texts
   const found = worthOf([run('2SSP Q4_0', 50, 60), run('2SSP Q8_0', 80, 55)])
   expect(found).toMatchObject({
     answer: 'unknown',
-    sentence: 'No verdict: no dense file was measured. Run the unpruned model on the same texts too.',
+    parts: [{ answer: 'No verdict: no dense file was measured.', reasons: 'Run the unpruned model on the same texts too.' }],
   })
   expect(found.duels.map(({ rival, outcome }) => [rival, outcome])).toEqual([
     [null, 'no rival'],
@@ -267,10 +272,10 @@ const smallest = [run('dense IQ2_XXS', 50, 345, { c4: 308 }), run('2SSP 50 % in 
 
 test('of a measured table, the sentence names the best pruned file, its rival and their numbers', () => {
   // 73 MB allows 73.7: Q3_K_M is too large, so Q2_K is the rival. Calibrated text alone would say: prune, 53.7 against 59.4.
-  expect(worthOf(smol).sentence).toContain(
+  expect(verdictText(worthOf(smol))).toContain(
     'Do not prune. At 64 MB, dense Q2_K is better than every pruned file (perplexity 61.3 against 85.7 on prose, ×0.715',
   )
-  const { sentence } = worthOf([...smol, ...smallest])
+  const sentence = verdictText(worthOf([...smol, ...smallest]))
   expect(sentence).toContain(
     'At 50 MB, 2SSP 50 % in Q3_K_M is better than dense IQ2_XXS, the best dense file of its size (perplexity 246 against 345 on prose, ×0.713',
   )
@@ -283,13 +288,13 @@ test('at equal time to the first token another file is the rival, and files that
   const runs = [timed('dense Q8_0', 140, 31, 180), timed('2SSP 25 % in Q8_0', 110, 34, 120), timed('dense Q4_K_M', 88, 30.1)]
   const [, cost] = costsOf(runs, isPruned)
   const alone = worthOf(runs, cost)
-  expect(alone.sentence).toBe(
+  expect(verdictText(alone)).toBe(
     'No verdict: no pruned file has a dense rival at its speed. Dense files stay at 180 ms to the first token; 2SSP 25 % in Q8_0 reaches 120 ms to the first token. On text that pruning never saw, its perplexity is 34 on prose.',
   )
   expect(alone.untested).toContain('Time to first token (512 tokens) is not known for: dense Q4_K_M.')
-  expect(worthOf(runs).sentence).toContain('At 88 MB, dense Q4_K_M is better than 2SSP 25 % in Q8_0')
+  expect(verdictText(worthOf(runs))).toContain('At 88 MB, dense Q4_K_M is better than 2SSP 25 % in Q8_0')
   const quick = worthOf([...runs, timed('dense Q4_0', 90, 36, 121)], cost)
-  expect(quick.sentence).toContain(
+  expect(verdictText(quick)).toContain(
     'At 120 ms to the first token, 2SSP 25 % in Q8_0 is better than dense Q4_0, the best dense file at its speed (perplexity 34 against 36 on prose',
   )
   const apart = 'Times were taken in different runs. The machine may have been busier in some.'
@@ -299,12 +304,12 @@ test('at equal time to the first token another file is the rival, and files that
 
 test('a dense file without one of the deciding texts is no rival, and the sentence does not call it too large', () => {
   const lacking = worthOf([run('dense Q2_K', 50, null), run('2SSP Q4_0', 120, 60)])
-  expect(lacking.sentence).toBe('No verdict: no dense file was measured on every text that decides.')
+  expect(verdictText(lacking)).toBe('No verdict: no dense file was measured on every text that decides.')
   const large = worthOf([run('dense Q2_K', 50, null), run('dense Q8_0', 140, 40), run('2SSP Q4_0', 120, 60)])
-  expect(large.sentence).toContain('Dense files measured on every text that decides stay at 140 MB; 2SSP Q4_0 reaches 120 MB')
+  expect(verdictText(large)).toContain('Dense files measured on every text that decides stay at 140 MB; 2SSP Q4_0 reaches 120 MB')
   expect(large.untested[0]).toBe('No dense file measured on every text that decides is as small as 2SSP Q4_0 (120 MB).')
   const bare = worthOf([run('dense Q4_0', 80, 40), run('2SSP Q4_0', 80, null)])
-  expect(bare.sentence).toBe('No verdict: no pruned file was measured on every text that decides.')
+  expect(verdictText(bare)).toBe('No verdict: no pruned file was measured on every text that decides.')
 })
 
 test('a task whose answers are written has a front of its own, which does not decide', () => {
@@ -321,7 +326,7 @@ test('a task whose answers are written has a front of its own, which does not de
   const runs = [exact(run('dense Q3_K_M', 94, 31.2), 0.3), exact(run('2SSP Q8_0', 94, 28.9), 0)]
   const found = worthOf(runs)
   expect(found.answer).toBe('prune')
-  expect(found.sentence).toContain('intervals). But it does worse on gsm8k (0 % against 30 %). Pruning wins')
+  expect(verdictText(found)).toContain('intervals). But it does worse on gsm8k (0 % against 30 %). Pruning wins')
   expect(found.fronts.find(({ kind }) => kind === 'gsm8k')).toMatchObject({
     measure: 'exact match',
     decides: false,
@@ -338,7 +343,7 @@ test('a smaller model is a rival, by its perplexity on the same tokens, else by 
   })
   const own = [run('dense Q4_0', 90, 50), run('2SSP Q8_0', 94, 38.9)]
   expect(worthOf(own).answer).toBe('prune')
-  expect(worthOf([...own, ofSibling(run('dense Q8_0', 80, 31))]).sentence).toContain(
+  expect(verdictText(worthOf([...own, ofSibling(run('dense Q8_0', 80, 31))]))).toContain(
     'Do not prune. At 80 MB, tinier, dense Q8_0 is better than 2SSP Q8_0 (perplexity 31 against 38.9 on prose, ×0.797',
   )
   const otherTokens = ofSibling(run('dense Q8_0', 80, 31, { windows: 'other tokens' }))
@@ -352,7 +357,7 @@ test('a smaller model is a rival, by its perplexity on the same tokens, else by 
     } as ComparedRun
   }
   const inBits = [...own.map((one, at) => withBits(one, [1.3, 1.2][at] ?? 0)), withBits(otherTokens, 1.1)]
-  expect(worthOf(inBits).sentence).toMatch(
+  expect(verdictText(worthOf(inBits))).toMatch(
     /^Do not prune\. At 80 MB, tinier, dense Q8_0 is better than 2SSP Q8_0 \(bits per byte 1\.1 against 1\.2 on prose, −0\.1 \(−0\.13 to −0\.067\) over 8 windows;/,
   )
   // Bits per byte of other text say nothing.
@@ -363,7 +368,7 @@ test('a model that a run saved is a pruned file, of the dense model that it come
   const saved = run('dense Q8_0', 80, 40)
   const again = { ...saved, id: 'again', model: { id: 'saved', name: 'tiny-pruned' }, lineage: { ...saved.lineage, pruned: true } }
   const found = worthOf([run('dense Q4_0', 80, 50), again])
-  expect(found.sentence).toContain('At 80 MB, tiny-pruned, Q8_0 is better than dense Q4_0')
+  expect(verdictText(found)).toContain('At 80 MB, tiny-pruned, Q8_0 is better than dense Q4_0')
   expect([...runsByModel([run('dense Q4_0', 80, 50), again]).keys()]).toHaveLength(1)
 })
 
@@ -418,10 +423,15 @@ function forOwnText(measured: { source: string; split?: object }, calibration: o
 test('for one’s own text, the kept part decides, and a second sentence says what it costs for other text', () => {
   const worth = worthOf(forOwnText(ownPart('deciding')))
   expect(worth.answer).toBe('prune')
-  expect(worth.sentence).toMatch(/^For your notes: At .* is better than dense Q2_K.* For other text \(prose\): Do not prune\. /)
+  expect(verdictText(worth)).toMatch(/^For your notes: At .* is better than dense Q2_K.* For other text \(prose\): Do not prune\. /)
   expect(worth.fronts.map(({ kind, decides, elsewhere }) => [kind, decides, elsewhere])).toEqual([
     ['notes', true, false],
     ['prose', false, true],
+  ])
+  // A screen shows the answers bold.
+  expect(worth.parts.map(({ answer }) => answer)).toEqual([
+    expect.stringMatching(/^For your notes: At .*\)\.$/),
+    'For other text (prose): Do not prune.',
   ])
   expect(worth.duels[0]?.texts.map(({ kind }) => kind)).toEqual(['notes'])
 })
@@ -442,12 +452,12 @@ test('a verdict says whether choosing the type of each matrix pays, and offers s
   const mixed = (megabytes: number, prose: number) =>
     run(`dense mixed ${megabytes}`, megabytes, prose, { parameters: { ...calibrated, weights: `MIXED:${megabytes * 1e6}` } })
   const found = worthOf([run('dense Q4_0', 94, 33), run('dense Q8_0', 140, 30), mixed(94, 31), mixed(140, 30), run('2SSP Q8_0', 94, 38.9)])
-  expect(found.sentence).toContain('At 94 MB, dense mixed 94 is better than 2SSP Q8_0 (')
-  expect(found.sentence).toMatch(
+  expect(verdictText(found)).toContain('At 94 MB, dense mixed 94 is better than 2SSP Q8_0 (')
+  expect(verdictText(found)).toMatch(
     /Choosing the type of each matrix pays: at 94 MB, dense mixed 94 is better than dense Q4_0, the best dense file of one type of its size \(perplexity 31 against 33 on prose, .*\)\. It pays at 1 of 2 sizes\.$/,
   )
   expect(found.file?.name).toBe('dense mixed 94')
-  expect(worthOf([run('dense Q4_0', 94, 31), mixed(94, 31), run('2SSP Q8_0', 94, 38.9)]).sentence).not.toContain('Choosing')
+  expect(verdictText(worthOf([run('dense Q4_0', 94, 31), mixed(94, 31), run('2SSP Q8_0', 94, 38.9)]))).not.toContain('Choosing')
 })
 
 test('a file whose bytes buy more as bits than any part is worth is offered whole, and stated if no file of one type is as small', () => {
@@ -455,12 +465,12 @@ test('a file whose bytes buy more as bits than any part is worth is offered whol
   const divided = { ...run('Gates 80 MB of mixed types', 80, 30.1, { parameters }), reached: 0 }
   const runs = [run('dense', 160, 30), run('dense Q4_0', 94, 33), run('dense mixed 80', 80, 30.1, { parameters })]
   const found = worthOf([...runs, divided])
-  expect(found.sentence).toBe(
-    'Do not prune. At 80 MB, removing any part costs more than storing weights in fewer bits. Take dense mixed 80. No dense file of one type is of its size. The perplexity of dense mixed 80 is 30.1 on prose (unpruned 30), in 80 MB instead of 160 MB.',
+  expect(verdictText(found)).toBe(
+    'Do not prune. At 80 MB, removing any part costs more than storing weights in fewer bits. Take dense mixed 80. No measured file of one type is as small as dense mixed 80. Its perplexity is 30.1 on prose (unpruned: 30), at 80 MB instead of 160 MB.',
   )
   expect([found.answer, found.file?.name]).toEqual(['do not prune', 'dense mixed 80'])
   expect(worthOf([...runs, { ...divided, reached: 0.05 }]).answer).toBe('no difference')
   const others = runs.slice(1)
   const elsewhere = run('dense', 160, 30, { windows: '8 × 256' })
-  expect(worthOf([elsewhere, ...others, divided]).sentence).not.toContain('unpruned')
+  expect(verdictText(worthOf([elsewhere, ...others, divided]))).not.toContain('unpruned')
 })

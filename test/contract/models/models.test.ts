@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { beginOf, type ModelEntry, smallerSiblings, textProblems } from '#contract/models/models.ts'
+import { readFileName, typeInName } from '#contract/exports/exports.ts'
+import { beginOf, type ModelEntry, savedFrom, smallerSiblings, textProblems } from '#contract/models/models.ts'
 
 function model(
   id: string,
@@ -24,6 +25,30 @@ test('siblings are smaller unpruned models of the same family and vocabulary, th
     model('gone', 10, { present: false }),
   ]
   expect(smallerSiblings(own, [own, ...others]).map(({ id }) => id)).toEqual(['smaller', 'small'])
+})
+
+test('a saved model from which nothing was removed says its type, not that it was pruned', () => {
+  const origin = (name: string, method: string, reached: number | null) => {
+    const pruned = { method, reached, perplexity: null, weights: null }
+    return savedFrom({ path: `/models/saved/${name}`, pruned, description: { dtype: 'bfloat16' } as ModelEntry['description'] }, 'Qwen')
+  }
+  expect(origin('qwen-2ssp-Q8_0.gguf', '2ssp', 0.25)).toBe('pruned from Qwen')
+  expect(origin('qwen-dense-Q8_0.gguf', 'dense', 0)).toBe('saved in Q8_0 from Qwen')
+  expect(origin('qwen-gates-MIXED-84MB-00001-of-00003.gguf', 'gates', 0)).toBe('saved in mixed types (84 MB) from Qwen')
+  expect(origin('stock', 'dense', 0)).toBe('saved in bfloat16 from Qwen')
+  expect(origin('qwen-vocabulary-F16.gguf', 'vocabulary', 0), 'rows of the vocabulary are gone').toBe('pruned from Qwen')
+})
+
+test('files of mixed types say their size in megabytes, and no two sizes share a name', () => {
+  const sizes = [84_000_000, 84_000_001, 84_500_000, 1_610_612_736].map((bytes) => `MIXED:${bytes}`)
+  expect(sizes.map(typeInName)).toEqual(['MIXED-84MB', 'MIXED-84.000001MB', 'MIXED-84.5MB', 'MIXED-1610.612736MB'])
+  for (const type of ['Q4_K_M', ...sizes])
+    for (const part of ['', '-00001-of-00002'])
+      expect(readFileName(`qwen2.5-0.5b-dense-${typeInName(type)}${part}.gguf`)).toEqual({
+        stem: `qwen2.5-0.5b-dense-${typeInName(type)}`,
+        type,
+      })
+  expect(readFileName('notes.gguf')).toBeNull()
 })
 
 type Begins = ModelEntry['description']['begins']

@@ -55,8 +55,9 @@ test('a moment that lies ahead because the clock was set back is a date, not jus
   expect(format.formatAgo(now + 86_400_000, now)).toBe('2026-06-16')
 })
 
-test('a chance that is small is not called nothing', () => {
-  expect([0, 1e-7, 0.0005, 0.959].map(format.formatChance)).toEqual(['0 %', '< 0.1 %', '0.1 %', '95.9 %'])
+test('only none and all are 0 % and 100 %', () => {
+  expect([0, 1e-7, 0.0004, 0.0005, 0.959].map(format.formatShare)).toEqual(['0 %', '< 0.01 %', '0.04 %', '0.1 %', '95.9 %'])
+  expect([0.9994, 0.9997, 0.99999, 1 - 1e-12, 1].map(format.formatShare)).toEqual(['99.9 %', '99.97 %', '> 99.99 %', '100 %', '100 %'])
 })
 
 test('no line ends between a number and its percent sign', () => {

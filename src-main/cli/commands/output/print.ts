@@ -1,4 +1,5 @@
 import { writeFile } from 'node:fs/promises'
+import { shareText } from '#contract/comparison/cell-text.ts'
 import { EspalierError } from '#contract/errors.ts'
 
 /** Prints rows under headings in aligned columns; numbers are right-aligned. */
@@ -29,7 +30,7 @@ export function printable(text: string): string {
 }
 
 export function showPercent(share: number | null): string | null {
-  return share === null ? null : `${(share * 100).toFixed(1)} %`
+  return share === null ? null : shareText(share)
 }
 
 export function showBytes(bytes: number): string {

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { at } from '#contract/at.ts'
-import { modelfileName } from '#contract/exports/exports.ts'
+import { modelfileName, readFileName, typeInName } from '#contract/exports/exports.ts'
 import type { VocabularyPlan } from '#contract/pruning/plan.ts'
 import { denseMethod, mixedBytes, usualGgufTypes } from '#contract/titles.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
@@ -74,9 +74,9 @@ export const gguf: ExportFormat = {
     const sizes = await sizesIn(folder)
     const first = [...sizes.keys()].filter((name) => /\.gguf$/.test(name) && !/-(?!00001)\d{5}-of-\d{5}\.gguf$/.test(name)).sort()
     return first.map((name) => {
-      const [, stem = '', type = ''] = /^(.*-([A-Z0-9_]+?))(?:-\d{5}-of-\d{5})?\.gguf$/.exec(name) ?? []
+      const { stem, type } = readFileName(name) ?? { stem: '', type: '' }
       const parts = [...sizes].filter(([other]) => other === `${stem}.gguf` || other.startsWith(`${stem}-0`))
-      return { type: type.replace(/^MIXED_/, 'MIXED:'), path: join(folder, name), bytes: parts.reduce((sum, [, size]) => sum + size, 0) }
+      return { type, path: join(folder, name), bytes: parts.reduce((sum, [, size]) => sum + size, 0) }
     })
   },
 }
@@ -107,9 +107,9 @@ async function tokenizerBytes(planned: Planned): Promise<number> {
   return bytes
 }
 
-/** The file name for a type, without its ending. `filesIn` reads the type from the name. */
+/** The file name for a type, without its ending. */
 function stemOf(request: ExportRequest, type: string): string {
-  return `${fileName(request)}-${type.replace(':', '_')}`
+  return `${fileName(request)}-${typeInName(type)}`
 }
 
 function fileName({ model, method }: ExportRequest): string {

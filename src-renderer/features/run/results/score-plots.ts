@@ -5,7 +5,7 @@ import type { RunDetail } from '#contract/runs/runs.ts'
 import type { BarGroup } from '../../../charts/bars.ts'
 import type { LegendEntry } from '../../../charts/export-picture.ts'
 import type { ScatterPoint } from '../../../charts/scatter.ts'
-import { formatPlural } from '../../../lib/format.ts'
+import { formatPlural, formatShare } from '../../../lib/format.ts'
 import { seriesColor } from '../../../lib/series-style.ts'
 
 /** The scores of a method: one bar per block, or a plot. */
@@ -78,12 +78,11 @@ function spectraOf(spectra: RunDetail['spectra']): MethodScores {
       points: at.flatMap((index, i) => ((values[i] ?? 0) > 0 ? [{ x: index + 1, y: values[i] ?? 0 }] : [])),
     }))
   const held = spectra.map((spectrum) => spectrum.held)
-  const percent = (share: number) => `${(100 * share).toFixed(2)} %`
   const [first] = spectra
   return {
     kind: 'plot',
     title: 'Eigenvalues of the stream',
-    note: `${first?.kept} of ${formatPlural(first?.of ?? 0, 'component')} are kept and hold ${percent(Math.min(...held))} to ${percent(Math.max(...held))} of the variance`,
+    note: `${first?.kept} of ${formatPlural(first?.of ?? 0, 'component')} are kept and hold ${formatShare(Math.min(...held))} to ${formatShare(Math.max(...held))} of the variance`,
     plot: {
       title: 'Eigenvalues of the stream',
       x: { label: 'Component', scale: 'linear' },
