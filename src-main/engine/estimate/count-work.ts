@@ -153,8 +153,10 @@ export async function workOf(model: WorkModel, request: RunRequest): Promise<Wor
   return new RequestWork(new PhaseCounts({ ...model, spec: { ...model.spec, vocabulary } }, request)).describe()
 }
 
-/** What mixed types are assumed to remove. How much pays is known once the run has priced it, and changes the time little. */
+/** What mixed types are assumed to remove, if anything. How much pays is known once the run has priced it, and changes the time little. */
 const usualRemoval = { sparsity: 0.25 }
+/** With this many bits per parameter or more, no part cost less than its bits in any model that was measured. */
+const enoughBits = 6
 
 /** The part of a run that chooses mixed types. */
 const mixing = 'choosing types'
@@ -197,11 +199,20 @@ class RequestWork {
     return [{ ...work, shared: 'begin token' }]
   }
 
+  /** Whether a run that divides bytes between parts and bits is expected to remove parts. Any other run does. */
+  #removesParts(): boolean {
+    const { spec } = this.#counts.model
+    const { amount } = this.#counts.request
+    if (!('bytes' in amount) || !mixedBudget(amount)) return true
+    return 8 * amount.bytes < enoughBits * (stackParameters(spec) + Vocabulary.parameters(spec))
+  }
+
   async #pruning(): Promise<PhaseWork[]> {
     const { method: id, amount, options: given, calibration, vocabulary: kept, repair, recover } = this.#counts.request
     if (id === denseMethod || !calibration) return []
     const method: Method = findMethod(id)
     const options = parseOptions(method, given)
+    if (mixedBudget(amount) && !this.#removesParts()) return []
     const removed = mixedBudget(amount) ? usualRemoval : amount
     if (!isPlain(removed)) throw new EspalierError('internal', 'Work is counted for a share or for blocks, not for a budget.')
     const budget = budgetFor(this.#counts.model.spec, removed)
@@ -225,10 +236,10 @@ class RequestWork {
    * Names the work that leads to a plan by a hash of everything it depends on. Runs that differ only in weight type or measures share this
    * work, because the later one finds its steps done.
    */
-  #shared(phases: readonly PhaseWork[]): PhaseWork[] {
-    const { method, amount, options, calibration, vocabulary: kept, seed, precision, backend, repair, recover } = this.#counts.request
+  #shared(phases: readonly PhaseWork[], of = this.#counts.request): PhaseWork[] {
+    const { method, amount, options, calibration, vocabulary: kept, seed, precision, backend, repair, recover } = of
     const always = [calibration, kept, seed, precision, backend]
-    const choice = [method, amount, options]
+    const choice = method === denseMethod ? [method] : [method, amount, options]
     const dependsOn: Readonly<Record<string, unknown[]>> = {
       pruning: choice,
       repair: [...choice, repair],
@@ -275,26 +286,37 @@ class RequestWork {
     const { weights, calibration } = this.#counts.request
     if (weights === undefined || !weighsErrors(findMix(weights))) return []
     const { windows, tokens } = await this.#counts.count(weighingText(calibration, this.#counts.model.spec.contextLength))
-    const phase = { phase: 'Weighing columns', passes: { ...this.#counts.wholePasses(windows), head: 0 } }
-    return this.#shared([{ ...this.#counts.timed(phase, weighingPhase, tokens), faster: this.#counts.rankingProducts() }])
+    return this.#onPlans((left) => {
+      const phase = { phase: 'Weighing columns', passes: { ...this.#counts.wholePasses(windows, left), head: 0 } }
+      return [{ ...this.#counts.timed(phase, weighingPhase, tokens), faster: this.#counts.rankingProducts() }]
+    })
+  }
+
+  /**
+   * The work on the run's plan. Bytes that are divided between parts and bits are priced on the dense model first, as by runs of its types,
+   * and then on what is left if parts are removed.
+   */
+  #onPlans(work: (left: number) => PhaseWork[]): PhaseWork[] {
+    const { request, left } = this.#counts
+    const dense = () => this.#shared(work(1), { ...request, method: denseMethod, repair: undefined, recover: undefined })
+    if (!mixedBudget(request.amount)) return this.#shared(work(left))
+    return [...dense(), ...(this.#removesParts() ? this.#shared(work(left)) : [])]
   }
 
   /** Choosing mixed types: a pass forward and backward, then rounding a sample of each matrix to every type. */
   async #mixing(): Promise<PhaseWork[]> {
-    const { weights = '', calibration, amount } = this.#counts.request
+    const { weights = '', calibration } = this.#counts.request
     if (mixedBytes(weights) === undefined) return []
     const { spec } = this.#counts.model
     const { windows, tokens } = await this.#counts.count(weighingText(calibration, spec.contextLength))
     const used = Math.min(windows, mixedWindows)
-    // Bytes that are divided between parts and bits are priced on the dense model first, then on what is left.
-    const first = mixedBudget(amount) ? [this.#counts.wholePasses(used, 1)] : []
-    const { attention, mlp, head } = addPasses(...first, this.#counts.wholePasses(used))
-    const passes = { attention: 2 * attention, mlp: 2 * mlp, head: 3 * head }
-    const measuring = this.#counts.timed({ phase: measuringSensitivity, passes, rowsPerCall: 1 }, mixing, tokens)
-    return this.#shared([
-      { ...measuring, faster: trainingProducts },
-      { ...noWork, phase: pricingTypes, part: mixing, seconds: (1 + first.length) * secondsToPrice(spec) },
-    ])
+    return this.#onPlans((left) => {
+      const { attention, mlp, head } = this.#counts.wholePasses(used, left)
+      const passes = { attention: 2 * attention, mlp: 2 * mlp, head: 3 * head }
+      const measuring = this.#counts.timed({ phase: measuringSensitivity, passes, rowsPerCall: 1 }, mixing, tokens)
+      const pricing = { ...noWork, phase: pricingTypes, part: mixing, seconds: secondsToPrice(spec) }
+      return [{ ...measuring, faster: trainingProducts }, pricing]
+    })
   }
 
   #writing(tokens: number): PhaseWork[] {

@@ -1,8 +1,13 @@
 import type { MachineRate } from '#contract/machine/engine-state.ts'
 import { openPart, type PhaseWork, type RunEstimate, type SecondsRange, type TimedPhase, type Work } from '#contract/runs/time/estimate.ts'
 
-/** How many times shorter or longer a part may take than estimated: without finished runs of the model that tell, and with them. */
+/**
+ * How many times shorter or longer a part may take than estimated: without finished runs of the model that tell, with runs whose passes
+ * through the model tell how fast others are, and with runs that did the same. Passes were off by up to 1.24 to 1.49 (`npm run bench --
+ * estimate`).
+ */
 const unknownFactor = 2
+const carriedFactor = 1.4
 const knownFactor = 1.3
 /**
  * Seconds that are added to the real and the expected time of a part before their ratio predicts other parts. A part of less than a few
@@ -27,21 +32,18 @@ export function rateFor(rates: readonly MachineRate[], hidden: number): MachineR
   return { ...(Object.fromEntries(between) as MachineRate), hidden }
 }
 
+/** A phase with the part of its seconds that are passes through the model. */
+type RatedPhase = TimedPhase & { readonly passes: number }
+
 /** Returns the seconds of each phase by the machine's rates alone. */
-function timePhases({ hidden, phases }: Work, rates: readonly MachineRate[]): TimedPhase[] {
+function timePhases({ hidden, phases }: Work, rates: readonly MachineRate[]): RatedPhase[] {
   const rate = rateFor(rates, hidden)
-  return phases.map(({ phase, part, shared, ...own }) => ({
-    phase,
-    part,
-    seconds:
-      own.seconds +
-      timeOfProducts(own.faster, rate) * (own.attention / rate.attention + own.mlp / rate.mlp + own.head / rate.head) +
-      own.double / rate.double +
-      own.vectors / rate.vectors +
-      own.calls * rate.call +
-      own.decoded / rate.decoded,
-    ...(shared === undefined ? {} : { shared }),
-  }))
+  return phases.map(({ phase, part, shared, ...own }) => {
+    const products = own.attention / rate.attention + own.mlp / rate.mlp + own.head / rate.head
+    const passes = timeOfProducts(own.faster, rate) * products + own.calls * rate.call
+    const seconds = own.seconds + passes + own.double / rate.double + own.vectors / rate.vectors + own.decoded / rate.decoded
+    return { phase, part, seconds, passes, ...(shared === undefined ? {} : { shared }) }
+  })
 }
 
 /** Returns the time of products as a share of their time in float32. */
@@ -55,17 +57,27 @@ function timeOfProducts(faster: PhaseWork['faster'] = [], rate: MachineRate): nu
  */
 export class Experience {
   readonly #ratios: readonly { readonly method: string; readonly part: string; readonly ratio: number; readonly pace: number }[]
+  /** Whether finished runs passed through the model for long enough to tell how fast other passes are. */
+  readonly carries: boolean
 
+  /** @param runs latest first */
   constructor(runs: readonly FinishedRun[], rates: readonly MachineRate[]) {
-    this.#ratios = runs.flatMap(({ method, work, seconds }) => {
+    const done = new Set<string>()
+    let passed = 0
+    this.#ratios = runs.toReversed().flatMap(({ method, work, seconds }) => {
       const parts = Map.groupBy(timePhases(work, rates), ({ part }) => part)
       return [...parts].flatMap(([part, phases]) => {
+        // How long it takes to find what another run did says nothing.
+        const isFound = phases.some(({ shared }) => shared !== undefined && done.has(shared))
+        for (const { shared } of phases) if (shared !== undefined) done.add(shared)
         const expected = sumSeconds(phases)
         const took = seconds[part]
-        if (took === undefined || expected <= 0 || took <= 0) return []
+        if (isFound || took === undefined || expected <= 0 || took <= 0) return []
+        passed += took * (phases.reduce((sum, { passes }) => sum + passes, 0) / expected)
         return [{ method, part, ratio: took / expected, pace: (took + startSeconds) / (expected + startSeconds) }]
       })
     })
+    this.carries = passed >= startSeconds
   }
 
   /** Returns the factor for a part of a method. `known` is false if it was derived from other parts. */
@@ -94,15 +106,17 @@ function median(ratios: readonly number[]): number {
 export function estimateRun(method: string, work: Work, rates: readonly MachineRate[], experience: Experience): Omit<RunEstimate, 'run'> {
   const phases = timePhases(work, rates).map((phase) => {
     const { ratio, known } = experience.of(method, phase.part)
-    return { ...phase, seconds: phase.seconds * ratio, known }
+    return { ...phase, seconds: phase.seconds * ratio, passes: phase.passes * ratio, known }
   })
   const likely = sumSeconds(phases)
   const certain = sumSeconds(phases.filter(({ known }) => known))
-  const factor = likely === 0 ? 1 : (certain * knownFactor + (likely - certain) * unknownFactor) / likely
+  const carried = experience.carries ? phases.reduce((sum, { known, passes }) => sum + (known ? 0 : passes), 0) : 0
+  const unknown = likely - certain - carried
+  const factor = likely === 0 ? 1 : (certain * knownFactor + carried * carriedFactor + unknown * unknownFactor) / likely
   return {
-    phases: phases.map(({ known: _, ...phase }) => phase),
+    phases: phases.map(({ known: _, passes: __, ...phase }) => phase),
     seconds: { low: likely / factor, likely, high: likely * factor },
-    basis: certain > likely / 2 ? 'runs' : 'machine',
+    basis: certain + carried > likely / 2 ? 'runs' : 'machine',
   }
 }
 

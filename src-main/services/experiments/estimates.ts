@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { MachineRate } from '#contract/machine/engine-state.ts'
+import { mixedBudget } from '#contract/runs/amount-text.ts'
 import { pruningSeconds } from '#contract/runs/measures.ts'
 import { mostShown } from '#contract/runs/queue.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
@@ -127,10 +128,12 @@ export class Estimates {
     await this.#learn(rows, signal)
     return rows.flatMap((row) => {
       const own = this.#works.get(workKey(row))
-      const { phaseSeconds } = history.documents.find(row.number)
-      const pruning = pruningSeconds(phaseSeconds)
+      const { phaseSeconds, request } = history.documents.find(row.number)
       if (!own) return []
-      return [{ method: row.method, work: own, seconds: { ...phaseSeconds, ...(pruning === null ? {} : { pruning }) } }]
+      const { pruning: _, ...others } = phaseSeconds
+      // The pruning of a run that divides bytes between parts and bits includes the choice of types, which is a part of its own.
+      const pruning = mixedBudget(request.amount) ? null : pruningSeconds(phaseSeconds)
+      return [{ method: row.method, work: own, seconds: pruning === null ? others : { ...others, pruning } }]
     })
   }
 

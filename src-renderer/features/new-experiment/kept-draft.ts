@@ -93,7 +93,8 @@ export const keptTarget = {
       return null
     }
   },
-  set(target: KeptTarget): void {
+  /** Null forgets it. */
+  set(target: KeptTarget | null): void {
     store(targetKey, target)
   },
 }

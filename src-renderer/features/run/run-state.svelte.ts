@@ -1,6 +1,7 @@
 import type { Input } from '#contract/api.ts'
 import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { worthOf } from '#contract/comparison/verdict.ts'
+import { verdictText } from '#contract/comparison/verdict-sentence.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { ModelDescription } from '#contract/models/models.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
@@ -236,8 +237,8 @@ async function findRefusal({ id, method, model, measures }: RunDetail): Promise<
   const ids = [id, ...rivals.map((rival) => rival.id)]
   // The baseline that the call may add is one of the rivals, or measured on other texts.
   const { runs } = await call('compare.get', { ids })
-  const { answer, sentence } = worthOf(runs.filter((run) => ids.includes(run.id)))
-  return answer === 'do not prune' ? sentence : ''
+  const worth = worthOf(runs.filter((run) => ids.includes(run.id)))
+  return worth.answer === 'do not prune' ? verdictText(worth) : ''
 }
 
 const textsOf = (measures: RunEntry['measures']): string[] =>

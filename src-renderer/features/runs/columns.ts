@@ -32,13 +32,23 @@ const trailing = [ownColumn('seconds', 6.25, 'Time'), ownColumn('createdAt', 6)]
 /** Fields that the table always shows. */
 export const alwaysShown = ['name', 'status', 'method', 'starred', ...[...leading, ...trailing].map(({ field }) => field)]
 
-/** The columns after status, name and method: those above, and between them the chosen fields, unless the user reordered them. */
+interface Arrangement {
+  readonly order: readonly string[]
+  readonly widths: Readonly<Record<string, number>>
+  readonly search: string
+}
+
+/**
+ * The columns after status, name and method: those above, and between them the chosen fields, unless the user reordered them. A search also
+ * finds runs by the name of their experiment, so it shows that too.
+ */
 export function tableColumns(
   chosen: readonly string[],
   known: readonly RunColumn[],
-  { order, widths }: { readonly order: readonly string[]; readonly widths: Readonly<Record<string, number>> } = { order: [], widths: {} },
+  { order, widths, search }: Arrangement,
 ): TableColumn[] {
-  const all = [...leading, ...chosen.map((field) => chosenColumn(field, known)), ...trailing]
+  const fields = search === '' ? chosen : [...new Set(['experiment', ...chosen])]
+  const all = [...leading, ...fields.map((field) => chosenColumn(field, known)), ...trailing]
   const place = ({ field }: TableColumn, at: number) => (order.includes(field) ? order.indexOf(field) : order.length + at)
   return all
     .map((column, at) => ({ column: { ...column, width: widths[column.field] ?? column.width }, place: place(column, at) }))

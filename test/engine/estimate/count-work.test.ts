@@ -159,6 +159,16 @@ describe('the work of a run', () => {
     const times = (await partOf(divided, 'choosing types')) / choice
     expect(times, 'of the dense model, then of what is left').toBeGreaterThan(1.6)
     expect(times).toBeLessThan(2)
+    // The first choice is that of the dense file, so an experiment with both does it once.
+    const steps = async (asked: RunRequest) =>
+      (await workOf(model, asked)).phases.flatMap(({ part, shared = '' }) => (/types|columns/.test(part) ? [shared] : []))
+    const [dividing, whole] = [await steps(divided), await steps(dense)]
+    expect(whole.every((step) => dividing.includes(step))).toBe(true)
+    expect(new Set(dividing).size).toBe(2 * whole.length)
+    // With many bits for each parameter, none is removed, and nothing but the dense model is priced.
+    const large = { ...divided, weights: 'MIXED:2500000' as const, amount: { ...amount, bytes: 2.5e6, type: 'MIXED:2500000' as const } }
+    expect(await steps(large)).toEqual(whole)
+    expect(await partOf(large, 'pruning')).toBe(0)
   })
 
   test('trains with bfloat16 operands whatever the precision, and reads the dense model in its own', async () => {

@@ -67,6 +67,27 @@ test('the range narrows when a run of the model is done, and follows what it too
   expect(after.seconds.high / after.seconds.low).toBeLessThan(2)
 })
 
+test('passes of one run narrow the range of other methods to a factor of two, not what no run has done', () => {
+  const dense = { hidden: 100, phases: [phase('measuring', 'perplexity', 50)] }
+  const after = new Experience([{ method: 'dense', work: dense, seconds: { perplexity: 6 } }], rates)
+  const widthOf = (own: PhaseWork, experience: Experience) => {
+    const { seconds } = estimateRun('shortgpt', { hidden: 100, phases: [own] }, rates, experience)
+    return seconds.high / seconds.low
+  }
+  const scoring = phase('scoring', 'pruning', 100)
+  expect(widthOf(scoring, new Experience([], rates))).toBeCloseTo(4, 10)
+  expect(widthOf(scoring, after)).toBeLessThan(2)
+  expect(widthOf({ ...phase('rotating', 'pruning', 0), vectors: 10 }, after), 'eigenvectors').toBeCloseTo(4, 10)
+  const brief = [{ method: 'dense', work: { hidden: 100, phases: [phase('measuring', 'perplexity', 1)] }, seconds: { perplexity: 0.2 } }]
+  expect(widthOf(scoring, new Experience(brief, rates)), 'after a fraction of a second').toBeCloseTo(4, 10)
+})
+
+test('a run that found its steps done by another says nothing of how long they take', () => {
+  const first = { method: '2ssp', work, seconds: { pruning: 20, perplexity: 10 } }
+  const second = { method: '2ssp', work, seconds: { pruning: 0.01, perplexity: 10 } }
+  expect(estimateRun('2ssp', work, rates, new Experience([second, first], rates)).seconds.likely).toBeCloseTo(30, 10)
+})
+
 test('a method that was not run yet is judged by how the model’s other parts went', () => {
   const runs = [{ method: 'dense', work: { hidden: 100, phases: [phase('measuring', 'perplexity', 50)] }, seconds: { perplexity: 15 } }]
   expect(estimateRun('shortgpt', work, rates, new Experience(runs, rates)).seconds.likely).toBeCloseTo(15 + 10 * (16 / 6) ** 0.5, 10)

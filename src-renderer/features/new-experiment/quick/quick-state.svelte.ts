@@ -1,3 +1,4 @@
+import type { Input } from '#contract/api.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { QuickAnswer, QuickSizes, QuickTarget } from '#contract/experiments/experiments.ts'
 import { call } from '../../../api/api.ts'
@@ -20,8 +21,13 @@ export class QuickState {
   isStale = $state(true)
   /** Whether the button was pressed: the experiment starts once the answer to the last choices is known. */
   starting = $state(false)
+  /** Whether the user set the target, now or on an earlier visit. */
+  isChanged = $state(false)
   #name = ''
+  /** The model and the text of the last question, and the whole question. */
+  #subject = ''
   #asked = ''
+  #isCreating = false
   #again = (): void => undefined
   #model = ''
 
@@ -34,7 +40,7 @@ export class QuickState {
         ? null
         : { tokensPerSecond: this.tokensPerSecond },
   )
-  readonly #askSoon = debounce((model: string, text: DataRequest | null, target: QuickTarget) => void this.#ask(model, text, target), 300)
+  readonly #askSoon = debounce((asked: string, question: Input<'experiments.quick'>) => void this.#ask(asked, question), 300)
 
   /** Loads the sizes of a model. */
   async take(model: string): Promise<void> {
@@ -46,40 +52,58 @@ export class QuickState {
     const kept = keptTarget.get(model)
     this.kind = kept?.kind ?? this.kind
     this.tokensPerSecond = kept?.tokensPerSecond ?? null
+    this.isChanged = kept !== null
     if (model === '') return
     const failure = await failureOf(async () => {
       const sizes = await call('experiments.sizes', { model })
       if (model !== this.#model) return
       this.sizes = sizes
-      this.bytes = kept?.bytes ?? startingSize(sizes)
+      // Start over may have forgotten the target meanwhile.
+      this.bytes = (this.isChanged && kept?.bytes) || startingSize(sizes)
     })
-    if (failure && model === this.#model) this.problem = failure.message
+    if (!failure || model !== this.#model) return
+    this.problem = failure.message
+    this.starting = false
+  }
+
+  /** Wants again what the form began with. */
+  startOver(): void {
+    this.kind = 'size'
+    this.bytes = this.sizes ? startingSize(this.sizes) : 0
+    this.tokensPerSecond = null
+    this.isChanged = false
+    keptTarget.set(null)
   }
 
   /** Sets what the user wants, and keeps it for the next time the form is opened with this model. */
   want(wanted: Partial<Pick<QuickState, 'kind' | 'bytes' | 'tokensPerSecond'>>): void {
     Object.assign(this, wanted)
+    this.isChanged = true
+    this.starting = false
     const { kind, bytes, tokensPerSecond } = this
     keptTarget.set({ model: this.#model, kind, bytes, tokensPerSecond })
   }
 
   /** Asks for the answer to the questions, once they have not changed for a moment. */
   lookAt(model: string, text: DataRequest | null, target: QuickTarget | null): void {
-    const asked = JSON.stringify([model, text, target])
+    const subject = JSON.stringify([model, text])
+    const asked = JSON.stringify([subject, target])
     if (asked === this.#asked) return
+    // A target that arrives with the sizes is no choice of the user's.
+    if (subject !== this.#subject) this.starting = false
+    this.#subject = subject
     this.#asked = asked
     this.isStale = true
-    this.starting = false
     if (model === '' || text?.source === '' || target === null) return
     this.problem = ''
-    this.#again = () => this.#askSoon(model, text, target)
+    this.#again = () => this.#askSoon(asked, { model, text, target })
     this.#again()
   }
 
-  async #ask(model: string, text: DataRequest | null, target: QuickTarget): Promise<void> {
-    const asked = this.#asked
+  async #ask(asked: string, question: Input<'experiments.quick'>): Promise<void> {
+    if (asked !== this.#asked) return
     const failure = await failureOf(async () => {
-      const answer = await call('experiments.quick', { model, text, target })
+      const answer = await call('experiments.quick', question)
       if (asked === this.#asked) this.answer = answer
     })
     if (asked !== this.#asked) return
@@ -96,6 +120,7 @@ export class QuickState {
 
   /** Starts the experiment, now or once the answer to the last choices is known. Another choice in between takes this back. */
   async start(name: string): Promise<void> {
+    if (this.target === null && (this.sizes || this.kind === 'speed')) return
     this.#name = name
     this.starting = true
     if (!this.isStale) await this.#create()
@@ -103,6 +128,9 @@ export class QuickState {
 
   async #create(): Promise<void> {
     const { answer } = this
+    // The machine may have been timed meanwhile, which brings another answer.
+    if (this.#isCreating) return
+    this.#isCreating = true
     const failure = await failureOf(async () => {
       if (!answer || answer.preview.problems.length > 0) return
       const { experiment } = await call('experiments.create', { name: this.#name || answer.name, grid: answer.grid, start: 'queue' })
@@ -110,6 +138,7 @@ export class QuickState {
       router.go(['experiments', experiment.id])
     })
     if (failure) this.problem = failure.message
+    this.#isCreating = false
     this.starting = false
   }
 }

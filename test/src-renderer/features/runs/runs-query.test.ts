@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { type RunColumn, runFilter } from '#contract/runs/runs.ts'
+import { tableColumns } from '../../../../src-renderer/features/runs/columns.ts'
 import * as query from '../../../../src-renderer/features/runs/runs-query.ts'
 import { formatAgo } from '../../../../src-renderer/lib/format.ts'
 
@@ -145,6 +146,13 @@ test('without a choice the perplexities are the first columns', () => {
     (field): RunColumn => ({ field, label: field, kind: 'number', runs: 5 }),
   )
   expect(query.defaultColumns(columns)).toEqual(['measure:perplexity/x'])
+})
+
+test('a search shows the experiments that it also searches', () => {
+  const shown = (search: string, chosen: string[]) => tableColumns(chosen, [], { order: [], widths: {}, search }).map(({ field }) => field)
+  expect(shown('', ['seed'])).not.toContain('experiment')
+  expect(shown('half', ['seed'])).toEqual(['model', 'nominal', 'reached', 'experiment', 'seed', 'seconds', 'createdAt'])
+  expect(shown('half', ['seed', 'experiment']).filter((field) => field === 'experiment')).toHaveLength(1)
 })
 
 test('measures can be added first, and nothing that is shown anyway', () => {

@@ -1,0 +1,90 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { QuickState } from '../../../../src-renderer/features/new-experiment/quick/quick-state.svelte.ts'
+import { eventually } from '../../../eventually.ts'
+
+interface Asked {
+  call: string
+  input: { model: string; target?: { bytes: number }; name?: string }
+  answer(value: object): void
+}
+
+/** Requests that wait for an answer, in their order. */
+let waiting: Asked[]
+/** What the browser keeps. */
+let kept: Map<string, string>
+
+beforeEach(() => {
+  waiting = []
+  kept = new Map()
+  const storage = {
+    getItem: (key: string) => kept.get(key) ?? null,
+    setItem: (key: string, value: string) => kept.set(key, value),
+    removeItem: (key: string) => kept.delete(key),
+  }
+  vi.stubGlobal('localStorage', storage)
+  vi.stubGlobal('sessionStorage', storage)
+  vi.stubGlobal('location', { hash: '' })
+  vi.stubGlobal('fetch', (address: string, { body }: { body: string }) => {
+    const call = address.replace('/api/', '')
+    return new Promise((resolve) => waiting.push({ call, input: JSON.parse(body), answer: (value) => resolve(Response.json(value)) }))
+  })
+})
+afterEach(() => vi.unstubAllGlobals())
+
+const sizes = { today: 6e6, files: [{ types: ['Q4_K_M'], bytes: 4e6 }], least: 2e6, method: 'gates' }
+const answerTo = (name: string) => ({ grid: {}, name, preview: { problems: [], seconds: { low: 1, likely: 2, high: 3 } } })
+const asked = async (call: string, count = 1) => {
+  await eventually(() => waiting.filter((one) => one.call === call).length >= count, `${count} × ${call}`)
+  return waiting.filter((one) => one.call === call)[count - 1] as Asked
+}
+
+/** The form as its page drives it: each change of a choice is looked at. */
+function form(model: string) {
+  const quick = new QuickState()
+  const look = (of = model) => quick.lookAt(of, null, quick.sizes ? quick.target : null)
+  void quick.take(model)
+  look()
+  return { quick, look }
+}
+
+test('a press before the sizes are known, or before the answer, starts the experiment with the size that is shown', async () => {
+  const { quick, look } = form('a')
+  void quick.start('')
+  expect(quick.starting).toBe(true)
+  ;(await asked('experiments.sizes')).answer(sizes)
+  await eventually(() => quick.sizes !== null, 'sizes')
+  look()
+  const question = await asked('experiments.quick')
+  expect(question.input.target).toEqual({ bytes: 3e6 })
+  question.answer(answerTo('a at 3 MB'))
+  expect((await asked('experiments.create')).input.name).toBe('a at 3 MB')
+})
+
+test('another choice takes a press back, and another model asks nothing about the one before', async () => {
+  const { quick, look } = form('a')
+  ;(await asked('experiments.sizes')).answer(sizes)
+  await eventually(() => quick.sizes !== null, 'sizes')
+  quick.want({ bytes: 5e6 })
+  look()
+  void quick.start('')
+  quick.want({ bytes: 4e6 })
+  expect(quick.starting).toBe(false)
+  look()
+  // Within the pause that waits for more typing.
+  void quick.take('b')
+  look('b')
+  await new Promise((resolve) => setTimeout(resolve, 400))
+  expect(waiting.filter(({ call }) => call === 'experiments.quick')).toEqual([])
+  expect(quick.isStale).toBe(true)
+})
+
+test('start over forgets a typed size, also for the next visit', async () => {
+  const { quick } = form('a')
+  ;(await asked('experiments.sizes')).answer(sizes)
+  await eventually(() => quick.sizes !== null, 'sizes')
+  expect([quick.bytes, quick.isChanged]).toEqual([3e6, false])
+  quick.want({ bytes: 5e6 })
+  expect([quick.isChanged, kept.size]).toEqual([true, 1])
+  quick.startOver()
+  expect([quick.bytes, quick.isChanged, kept.size]).toEqual([3e6, false, 0])
+})
