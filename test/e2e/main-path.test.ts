@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import type { Browser, Page, Route } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Grid } from '#contract/experiments/experiments.ts'
 import type { MeasureRequest } from '#contract/runs/run-request.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { processesOf } from '../jobs/kill-checks.ts'
@@ -35,13 +36,16 @@ async function runStatuses(): Promise<string[]> {
   return rows.map(({ status }) => status)
 }
 
-/** Runs the sample experiment on fewer windows than it has, as the tests look at no number of it. */
+/** Runs the sample experiment on fewer windows and with fewer steps than it has, as the tests look at no number of it. */
 async function shorten(route: Route): Promise<void> {
   const { grid, ...asked } = route.request().postDataJSON()
+  const methods = grid.methods.map((one: Grid['methods'][number]) =>
+    one.method === 'gates' ? { ...one, options: { ...one.options, steps: 4 } } : one,
+  )
   const measures = grid.measures.map((one: MeasureRequest) =>
     one.kind === 'perplexity' ? { ...one, data: { ...one.data, windows: 16 } } : one,
   )
-  await route.continue({ postData: { ...asked, grid: { ...grid, measures, calibration: { ...grid.calibration, windows: 16 } } } })
+  await route.continue({ postData: { ...asked, grid: { ...grid, methods, measures, calibration: { ...grid.calibration, windows: 16 } } } })
 }
 
 async function saved(start: () => Promise<void>): Promise<Buffer> {

@@ -1,3 +1,6 @@
+import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { RunEntry } from '#contract/runs/runs.ts'
@@ -29,8 +32,12 @@ beforeAll(async () => {
 afterAll(() => opened?.close())
 
 test('an experiment is set up with and without recovery; its curves are live, and its panel says which weights were taken', async () => {
-  // Smaller than the sample model: what is trained here is what takes the time.
-  const { id } = await workbench.call('models.add', { path: await referenceModel('stories260k') })
+  // Two blocks, much smaller than the sample model: what is trained here is what takes the time.
+  const folder = join(await mkdtemp(join(tmpdir(), 'espalier-two-blocks-')), 'two-blocks')
+  await cp(await referenceModel('stories260k'), folder, { recursive: true })
+  const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'))
+  await writeFile(join(folder, 'config.json'), JSON.stringify({ ...config, num_hidden_layers: 2 }))
+  const { id } = await workbench.call('models.add', { path: folder })
   await go(page, `#/new?model=${id}`)
   // One method at one sparsity: each pair is a training.
   await page.getByRole('checkbox', { name: /^Gates/ }).uncheck()

@@ -83,8 +83,19 @@ function expectFitness(selections: readonly Selection[], calls: RecordedSearch['
   })
 }
 
+/** An evolution scores the variants that the greedy searches score on every model: a trained one, one with biases, one with fused projections. */
+const evolvedOn: Partial<Record<ReferenceModel, readonly string[]>> = {
+  stories260k: ['evopress_whole', 'evopress_submodule'],
+  'qwen2-tiny': ['evopress_submodule'],
+  'phi3-tiny': ['evopress_submodule'],
+}
+const evolvingOn = (name: ReferenceModel) =>
+  Object.fromEntries(Object.entries(evolutions).filter(([kind]) => evolvedOn[name]?.includes(kind)))
+
 // The tests of each method compare it with the reference's recorded results in float32. These compare the same results in `mixed`.
-describe.skipIf(!backend.bf16).each([...fullModels, ...variedModels])('%s in mixed precision', (name) => holdToRecorded(name))
+describe.skipIf(!backend.bf16).each([...fullModels, ...variedModels])('%s in mixed precision', (name) =>
+  holdToRecorded(name, evolvingOn(name)),
+)
 
 // A gated and a plain MLP, a parallel residual, biases, partly rotated heads, a sliding window.
 describe.skipIf(!runtimeTypes.includes('bfloat16')).each(['phi-tiny', 'mistral-window'] as const)(
@@ -104,7 +115,7 @@ describe.each(throughGgml)('mixed precision on %s', (device) => {
   holdToRecorded('phi-tiny', { evopress_submodule: evolutions.evopress_submodule as Method }, {})
 })
 
-function holdToRecorded(name: ReferenceModel, evolving = evolutions, passing = depth): void {
+function holdToRecorded(name: ReferenceModel, evolving: Record<string, Method>, passing = depth): void {
   let bench: Bench
   let expected: Expected
   beforeAll(async () => {
@@ -129,6 +140,8 @@ function holdToRecorded(name: ReferenceModel, evolving = evolutions, passing = d
       expect(decisions.map(({ block }) => block)).toEqual(recorded.removed_attention_in_order)
       expectScores(decisions, recorded.stage2_rounds)
       expect(decisions.every(({ certified }) => certified !== undefined)).toBe(true)
+      // The kept neurons and attentions decide the forward pass, so one plan is measured.
+      if (recorded !== expected['2ssp'].at(-1)) continue
       const short = recorded.ppl_test16_f64 === undefined ? undefined : 16
       expect(await testError(plan, recorded.ppl_test16_f64 ?? recorded.ppl_test_f64 ?? Number.NaN, short)).toBeLessThan(1e-4)
     }

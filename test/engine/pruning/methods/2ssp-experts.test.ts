@@ -36,13 +36,20 @@ interface Expected {
 
 const backend = await openBackend(testedBackend)
 
+/**
+ * Experts that go first are chosen as by REAP, whose test compares its choice on every mixture in mixed precision. So in that precision a
+ * plain mixture, one beside other token mixers, and one with biases are enough.
+ */
+const expertsFirstInMixed: readonly MixtureModel[] = ['olmoe', 'qwen3_5_moe', 'gpt_oss']
+
 describe.each(mixtureModels)('2SSP on %s', (name) => holdToRecorded(name, openReference(name)))
 describe.skipIf(!backend.bf16).each(mixtureModels)('2SSP on %s in mixed precision', (name) => {
   const open = openReference(name)
-  holdToRecorded(name, () => ({ ...open(), model: withProducts(open().model, productsFor('mixed')) }))
+  const inMixed = () => ({ ...open(), model: withProducts(open().model, productsFor('mixed')) })
+  holdToRecorded(name, inMixed, expertsFirstInMixed.includes(name))
 })
 
-function holdToRecorded(name: MixtureModel, open: () => Bench): void {
+function holdToRecorded(name: MixtureModel, open: () => Bench, expertsFirst = true): void {
   let recorded: Recorded
   let expected: Expected
   beforeAll(async () => {
@@ -70,35 +77,38 @@ function holdToRecorded(name: MixtureModel, open: () => Bench): void {
     await expectAttentions({ plan, decisions }, recorded.stage2)
   })
 
-  test('removes the recorded experts first, then the recorded neurons of the others, or the recorded attentions', async () => {
-    const quarter = { experts: 0.25, windows: 8 }
-    const shape = open().model.spec
-    const { left } = withoutExperts(shape, 1, quarter.experts)
-    const sparsityOf = (rest: number) => 1 - ((1 - rest) * stackParameters(left)) / stackParameters(shape)
-    const steps = new Map<string, string>()
-    const { experts_then_neurons: narrowed, experts_then_attention: removed } = expected
+  test.runIf(expertsFirst)(
+    'removes the recorded experts first, then the recorded neurons of the others, or the recorded attentions',
+    async () => {
+      const quarter = { experts: 0.25, windows: 8 }
+      const shape = open().model.spec
+      const { left } = withoutExperts(shape, 1, quarter.experts)
+      const sparsityOf = (rest: number) => 1 - ((1 - rest) * stackParameters(left)) / stackParameters(shape)
+      const steps = new Map<string, string>()
+      const { experts_then_neurons: narrowed, experts_then_attention: removed } = expected
 
-    const narrow = await prune(
-      twoStage,
-      open(),
-      { sparsity: sparsityOf(sparsityWith(0, left)) },
-      { ...quarter, stages: 'first' },
-      recordedRun(0, steps),
-    )
-    expect(keptOf(narrow.plan)).toEqual(narrowed.kept)
-    expect(relativeError(await testPerplexity(open(), narrow.plan, 16), narrowed.ppl_test_f64)).toBeLessThan(1e-4)
+      const narrow = await prune(
+        twoStage,
+        open(),
+        { sparsity: sparsityOf(sparsityWith(0, left)) },
+        { ...quarter, stages: 'first' },
+        recordedRun(0, steps),
+      )
+      expect(keptOf(narrow.plan)).toEqual(narrowed.kept)
+      expect(relativeError(await testPerplexity(open(), narrow.plan, 16), narrowed.ppl_test_f64)).toBeLessThan(1e-4)
 
-    const both = (run: RecordedRun) =>
-      prune(twoStage, open(), { sparsity: sparsityOf(attentionsOf(left, 2)) }, { ...quarter, attention: 2 }, run)
-    const result = await both(recordedRun(0, steps))
-    const resumed = recordedRun(0, steps)
-    expect((await both(resumed)).plan).toEqual(result.plan)
-    expect(resumed.computed).toEqual([])
-    const gone = (block: string) =>
-      Array.from({ length: 8 }, (_, one) => one).filter((one) => !keptExpertsOf(result.plan, block).includes(one))
-    expect(Object.fromEntries(Object.keys(removed.removed).map((block) => [block, gone(block)]))).toEqual(removed.removed)
-    await expectAttentions(result, removed)
-  })
+      const both = (run: RecordedRun) =>
+        prune(twoStage, open(), { sparsity: sparsityOf(attentionsOf(left, 2)) }, { ...quarter, attention: 2 }, run)
+      const result = await both(recordedRun(0, steps))
+      const resumed = recordedRun(0, steps)
+      expect((await both(resumed)).plan).toEqual(result.plan)
+      expect(resumed.computed).toEqual([])
+      const gone = (block: string) =>
+        Array.from({ length: 8 }, (_, one) => one).filter((one) => !keptExpertsOf(result.plan, block).includes(one))
+      expect(Object.fromEntries(Object.keys(removed.removed).map((block) => [block, gone(block)]))).toEqual(removed.removed)
+      await expectAttentions(result, removed)
+    },
+  )
 
   async function expectAttentions(
     { plan, decisions }: Pick<MethodResult, 'plan' | 'decisions'>,

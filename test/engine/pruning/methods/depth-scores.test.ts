@@ -28,12 +28,14 @@ describe.each(fullModels)('%s', (name) => {
   beforeAll(async () => {
     expected = await expectedOf<Expected>(name)
   })
+  /** What each method computed once for this model. */
+  const steps = { shortgpt: new Map<string, string>(), window_based: new Map<string, string>() }
 
   test.each([
     ['shortgpt', shortgpt],
     ['window_based', windowBased],
   ] as const)('%s removes the blocks that the reference removed', async (id, method) => {
-    const run = recordedRun()
+    const run = recordedRun(0, steps[id])
     for (const recorded of expected[id]) {
       const { plan, decisions } = await prune(method, open(), { blocks: recorded.K }, {}, run)
       expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
@@ -48,13 +50,13 @@ describe.each(fullModels)('%s', (name) => {
   test('decisions hold the scores of the reference under the name of the measure, best first', async () => {
     const { shortgpt_influence: influence, window_mean_cosine: cosines } = expected.shortgpt_window_scores
     const K = Math.min(2, open().model.spec.blocks.length - 1)
-    const depth = (await prune(shortgpt, open(), { blocks: K })).decisions
+    const depth = (await prune(shortgpt, open(), { blocks: K }, {}, recordedRun(0, steps.shortgpt))).decisions
     for (const { scores, block, round } of depth) {
       expect(scores).toHaveLength(influence.length - round + 1)
       for (const score of scores) expect(score.influence).toBeCloseTo(influence[score.block] ?? 0, 5)
       expect(scores.find((score) => score.block === block)?.influence).toBe(Math.min(...scores.map(({ influence }) => influence ?? 2)))
     }
-    const [first, ...others] = (await prune(windowBased, open(), { blocks: K })).decisions
+    const [first, ...others] = (await prune(windowBased, open(), { blocks: K }, {}, recordedRun(0, steps.window_based))).decisions
     expect(first?.scores.map(({ block }) => block)).toEqual((cosines[K] ?? []).map((_, index) => index + 1))
     for (const { block, similarity } of first?.scores ?? []) expect(similarity).toBeCloseTo(cosines[K]?.[block - 1] ?? 0, 5)
     expect(first?.scores.find(({ block }) => block === first.block)?.similarity).toBe(

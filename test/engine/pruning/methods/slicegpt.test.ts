@@ -84,9 +84,11 @@ describe.each(fullModels)('%s', (name) => {
 
   test('without a cut, and with the mean kept if the family has it, it equals the dense model', async () => {
     const { model, test: windows } = open()
-    const dense = (await perplexity(denseView(model), windows)).perplexity
+    // Nothing is recorded of this, so a few windows are enough.
+    const few = { ...open(), test: windows.slice(0, 8) }
+    const dense = (await perplexity(denseView(model), few.test)).perplexity
     const centre = model.spec.norm.kind === 'layer'
-    expect(relativeError(await uncutPerplexity(open(), model.spec.norm.epsilon, centre), dense)).toBeLessThan(1e-5)
+    expect(relativeError(await uncutPerplexity(few, model.spec.norm.epsilon, centre), dense)).toBeLessThan(1e-5)
   })
 
   test('saved and reopened, it answers the same and refuses to be pruned again', async () => {

@@ -8,6 +8,14 @@ import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { LowRank } from '#engine/pruning/recovery/low-rank.ts'
 import { type Batch, type PassOptions, TrainingPass } from '#engine/pruning/recovery/pass.ts'
 import { Student } from '#engine/pruning/recovery/student.ts'
+import { familyModels, fullModels, type ReferenceModel, variedModels } from '../../../fixtures/reference.ts'
+
+/**
+ * Models whose gradients are compared with slopes. The others go back through the same code: a tied head takes part in no gradient, rotary
+ * tables are only read, and the rest of `mistral-tiny` is in `mistral-window`, of `olmo2` in `olmo3`, of `phi4-mini` in `phi3-tiny` and `phi-tiny`.
+ */
+const likeOthers: readonly ReferenceModel[] = ['mistral-tiny', 'qwen2-tiny-tied', 'qwen2-yarn', 'qwen3-tied', 'olmo2', 'phi4-mini']
+export const trainedModels = [...fullModels, ...variedModels, ...familyModels].filter((name) => !likeOthers.includes(name))
 
 /** A student for a plan, with everything for its forward and backward pass. */
 export async function openTraining(
