@@ -11,8 +11,8 @@ import type { RunEvent } from '#contract/runs/run-events.ts'
 import { type RunRequest, runRequest } from '#contract/runs/run-request.ts'
 import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { denseMethod } from '#contract/titles.ts'
+import { changedAt } from '#services/models/library-files.ts'
 import type { CommandWorkbench } from './command-workbench.ts'
-import { changedAt } from './locate-model.ts'
 import type { Commanded } from './requests.ts'
 
 /**
@@ -43,9 +43,10 @@ export async function prepareRuns(
 
 async function findExperiment(workbench: CommandWorkbench, model: ModelEntry, grid: Grid, executor: string | null): Promise<RunEntry[]> {
   const wanted = JSON.stringify(checked(gridSchema, grid))
+  const changed = await changedAt(model.path)
   for (const { id, counts, runs, createdAt } of await workbench.call('experiments.list', {})) {
     // Runs active on this machine belong to another command. Runs on a cluster can be followed by any command.
-    if (counts.done === runs || (executor === null && (counts.running ?? 0) > 0) || createdAt < changedAt(model.path)) continue
+    if (counts.done === runs || (executor === null && (counts.running ?? 0) > 0) || createdAt < changed) continue
     const known = await workbench.call('experiments.grid', { id }).catch(() => undefined)
     if (!known || JSON.stringify(known) !== wanted) continue
     const { rows } = await workbench.call('runs.query', { experiment: id, limit: 1000 })
@@ -72,9 +73,8 @@ async function findRun(
     ],
     limit: 1000,
   })
-  for (const row of rows.filter(
-    (run) => run.model.id === model.id && run.executor === executor && run.createdAt >= changedAt(model.path),
-  )) {
+  const changed = await changedAt(model.path)
+  for (const row of rows.filter((run) => run.model.id === model.id && run.executor === executor && run.createdAt >= changed)) {
     const known = await workbench.call('runs.get', { id: row.id })
     if (JSON.stringify(checked(runRequest, { ...known.request, model: model.path })) === wanted) return [row]
   }

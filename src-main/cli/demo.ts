@@ -10,6 +10,7 @@ import { pruningSeconds } from '#contract/runs/measures.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
 import { backendName } from '#contract/runs/run-request.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
+import { secondsText } from '#contract/runs/time/seconds-text.ts'
 import { denseMethod, sampleTextTitles } from '#contract/titles.ts'
 import { wrapWords } from '#contract/words.ts'
 import { BlockMap } from './block-map.ts'
@@ -17,7 +18,7 @@ import { doRun, prepareRuns, toDocument } from './command-runs.ts'
 import { type CommandWorkbench, openCommandWorkbench } from './command-workbench.ts'
 import { oneOf } from './flags/flag-values.ts'
 import { locateModel, sampleText } from './locate-model.ts'
-import { duration, ProgressLine } from './progress-line.ts'
+import { ProgressLine } from './progress-line.ts'
 import { toText } from './result-table.ts'
 
 /** The sparsities of the paper's tables. */
@@ -55,7 +56,7 @@ async function demo(): Promise<void> {
   printResults(documents)
   if (report) stdout.write(`\nReport: ${report}\n`)
   stdout.write(
-    `\nDone in ${duration((performance.now() - started) / 1000)} on ${documents[0]?.backend}. The runs are in the history: \`npm start\` shows them.\n`,
+    `\nDone in ${secondsText((performance.now() - started) / 1000)} on ${documents[0]?.backend}. The runs are in the history: \`npm start\` shows them.\n`,
   )
 }
 

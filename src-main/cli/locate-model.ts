@@ -1,21 +1,19 @@
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import { resources, sampleModelFolder } from '#runtime/resources.ts'
+import { changedAt } from '#services/models/library-files.ts'
 import { downloadModel, isHubName } from './commands/output/follow-transfer.ts'
 import type { CommandDoor } from './commands/with-workbench.ts'
 import type { Flags } from './flags/flags.ts'
 
 /** Returns the library entry of the model that `--model` names. Adds the model if the library does not have it. */
 export async function locateModel(door: CommandDoor, { model = '', revision }: Partial<Flags>): Promise<ModelEntry> {
-  const entry = existsSync(model)
-    ? await entryAt(door, resolve(model))
-    : model === 'sample'
-      ? await entryAt(door, sampleModelFolder)
-      : await fetchModel(door, model, revision)
+  const path = model === 'sample' ? sampleModelFolder : resolve(model)
+  const entry = model !== '' && existsSync(path) ? await entryAt(door, path) : await fetchModel(door, model, revision)
   // If its files changed after the model was added, the stored description is out of date.
-  const stale = changedAt(entry.path) > entry.createdAt
+  const stale = (await changedAt(entry.path)) > entry.createdAt
   return stale ? { ...entry, description: await door.call('models.check', { path: entry.path }) } : entry
 }
 
@@ -31,13 +29,6 @@ async function fetchModel(door: CommandDoor, name: string, revision: string | un
       `${name} does not exist. Give a folder, a name on the hub such as org/name, or "sample" for the bundled model.`,
     )
   return downloadModel(door, name, revision)
-}
-
-/** When a model's files were last written, in milliseconds since 1970. */
-export function changedAt(path: string): number {
-  const found = statSync(path)
-  if (!found.isDirectory()) return found.mtimeMs
-  return Math.max(...readdirSync(path).map((name) => statSync(join(path, name)).mtimeMs))
 }
 
 /** Whether a path is the bundled model, which has its own texts and questions. */

@@ -1,16 +1,9 @@
 import { stderr } from 'node:process'
 import { fileSizeText } from '#contract/runs/amount-text.ts'
 import { type Progress, progressAmounts } from '#contract/runs/time/progress.ts'
+import { secondsText } from '#contract/runs/time/seconds-text.ts'
 
-/** A duration for display. */
-export function duration(seconds: number): string {
-  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`
-  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`
-  return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`
-}
-
-/** One line on stderr that is overwritten; without a terminal, a new line every few seconds. */
+/** One line on stderr that is overwritten; without a terminal, a new line for each phase, every few seconds, and at its end. */
 export class ProgressLine {
   readonly #live = stderr.isTTY === true
   #shown = false
@@ -19,10 +12,9 @@ export class ProgressLine {
 
   show(progress: Progress): void {
     const now = performance.now()
-    const changed = progress.phase !== this.#phase
-    const ended = progress.done >= progress.total
-    if (!this.#live && !changed && !ended && now - this.#last < 5000) return
-    if (ended && !this.#live && !changed && now - this.#last < 1000) return
+    // Many short phases would otherwise print two lines each.
+    const pause = progress.done >= progress.total ? 1000 : 5000
+    if (!this.#live && progress.phase === this.#phase && now - this.#last < pause) return
     this.#phase = progress.phase
     this.#last = now
     this.#write(describeProgress(progress))
@@ -50,6 +42,6 @@ export function describeProgress(progress: Progress): string {
   const inBytes = unit === 'bytes'
   const amounts = progressAmounts(progress).join(' of ')
   const speed = (value: number) => (inBytes ? fileSizeText(value) : `${value >= 10 ? value.toFixed(0) : value.toFixed(2)} ${unit}`)
-  const left = secondsLeft !== undefined && done < total ? `, ${duration(secondsLeft)} left` : ''
+  const left = secondsLeft !== undefined && done < total ? `, ${secondsText(secondsLeft)} left` : ''
   return `${phase}: ${amounts}${inBytes ? '' : ` ${unit}`}${perSecond ? `, ${speed(perSecond)}/s` : ''}${left}`
 }

@@ -4,8 +4,8 @@ import { partText, type UsedData, windowsText } from '#contract/data/used-data.t
 import { precisionTitles } from '#contract/pruning/precision.ts'
 import { isLowerBetter, pruningSeconds } from '#contract/runs/measures.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
+import { secondsText } from '#contract/runs/time/seconds-text.ts'
 import { sparsityBase } from '#contract/titles.ts'
-import { duration } from './progress-line.ts'
 
 /** The heading of a measure's column. Measures with the same name, data and unit share a column. */
 const columnName = ({ name, dataset, unit }: RunDocument['measures'][number]): string =>
@@ -75,7 +75,7 @@ export function describeRun(document: RunDocument): string {
   ]
   const order = decisions.map(({ kind, block }) => `${kind} ${block}`)
   return [
-    `${document.method} on ${document.model}: requested ${(100 * sparsity.nominal).toFixed(2)} %, reached ${(100 * sparsity.reached).toFixed(2)} % of ${sparsityBase([document.method])} (${duration(seconds.pruning ?? 0)}).`,
+    `${document.method} on ${document.model}: requested ${(100 * sparsity.nominal).toFixed(2)} %, reached ${(100 * sparsity.reached).toFixed(2)} % of ${sparsityBase([document.method])} (${secondsText(seconds.pruning ?? 0)}).`,
     precision && precision !== 'float32' ? `Precision: ${precisionTitles[precision]}.` : '',
     document.beginToken && !document.beginToken.begins ? beginText(document.beginToken) : '',
     document.calibration ? `Calibrated on ${usedText(document.calibration)}.` : '',

@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import { isLoopback } from './guard/guard.ts'
+import { isLoopback } from './guard/hosts.ts'
 
 /** A server's address and access token. `address` ends in a slash. */
 export interface ServerAddress {
@@ -15,7 +15,8 @@ export function printedAddress({ address, token }: ServerAddress): string {
 /** Parses an address as printed, or one without the fragment plus a separate token. */
 export function parseAddress(text: string, token?: string): ServerAddress {
   const url = URL.parse(text.includes('://') ? text : `http://${text}`)
-  if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:') || url.username || url.password) {
+  const isPlain = url && !url.username && !url.password && url.pathname === '/' && url.search === ''
+  if (!isPlain || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
     throw new EspalierError('usage', `"${text}" is not a server address. Expected something like http://127.0.0.1:8600/#token=…`)
   }
   const given = token ?? new URLSearchParams(url.hash.slice(1)).get('token')

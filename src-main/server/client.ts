@@ -4,7 +4,7 @@ import { type ErrorCode, EspalierError, errorCodes } from '#contract/errors.ts'
 import { protocolVersion } from '#contract/machine/settings.ts'
 import type { ServerAddress } from './address.ts'
 import type { Door } from './door.ts'
-import { eventProtocols } from './guard/guard.ts'
+import { eventProtocols } from './guard/token.ts'
 
 export interface RemoteWorkbench extends Door {
   close(): Promise<void>
@@ -20,16 +20,19 @@ export async function connectWorkbench(server: ServerAddress): Promise<RemoteWor
       `${server.address} runs Espalier ${version} with protocol ${protocol}, but this one uses ${protocolVersion}. Install the same version.`,
     )
   }
-  const listeners = new Set<Listener>()
+  const listeners = new Map<Listener, (() => void) | undefined>()
   const tell: Listener = (event) => {
-    for (const listener of listeners) listener(event)
+    for (const listener of listeners.keys()) listener(event)
+  }
+  const connected = () => {
+    for (const ask of listeners.values()) ask?.()
   }
   let stop: (() => void) | undefined
   return {
     call,
-    subscribe(listener) {
-      listeners.add(listener)
-      stop ??= listenTo(server, tell)
+    subscribe(listener, asksAgain) {
+      listeners.set(listener, asksAgain)
+      stop ??= listenTo(server, tell, connected)
       return () => listeners.delete(listener)
     },
     async close() {
@@ -72,7 +75,7 @@ const shortestWait = 500
 const longestWait = 10_000
 
 /** Follows a server's events and reconnects when the connection breaks. Returns a function that stops it. */
-function listenTo({ address, token }: ServerAddress, tell: Listener): () => void {
+function listenTo({ address, token }: ServerAddress, tell: Listener, connected: () => void): () => void {
   let wait = shortestWait
   let timer: NodeJS.Timeout | undefined
   let socket: WebSocket | undefined
@@ -82,6 +85,7 @@ function listenTo({ address, token }: ServerAddress, tell: Listener): () => void
     socket = new WebSocket(`${address.replace(/^http/, 'ws')}events`, eventProtocols(token), { perMessageDeflate: false })
     socket.on('open', () => {
       wait = shortestWait
+      connected()
     })
     socket.on('message', (data) => tell(JSON.parse(data.toString()) as ApiEvent))
     socket.on('error', () => {})

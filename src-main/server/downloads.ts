@@ -6,17 +6,16 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
 import type { CallApi } from '#contract/api.ts'
+import { id as idPattern } from '#contract/identifiers.ts'
 import type { ModelDetail } from '#contract/models/models.ts'
 import { securityHeaders } from './guard/content-policy.ts'
 import { confinedPath } from './guard/path-of-address.ts'
 import { Refusal } from './guard/refusal.ts'
 
-const idPattern = /^[a-z0-9][a-z0-9-]{2,63}$/
-
 /** Handles `/exports/<experiment>` (the experiment as a file) and `/exports/<model>/<file>` (a file of a model). */
 export async function answerDownload(call: CallApi, path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const [id = '', ...rest] = path.slice('/exports/'.length).split('/')
-  if (!idPattern.test(id)) throw new Refusal(400, 'An id is 3 to 64 lower-case letters, digits and dashes.')
+  if (!idPattern.safeParse(id).success) throw new Refusal(400, 'An id is 3 to 64 lower-case letters, digits and dashes.')
   if (rest.length === 0) return sendExperiment(call, id, request, response)
   return sendModelFile(await call('models.get', { id }), rest.join('/'), request, response)
 }

@@ -3,8 +3,8 @@ import type { Duplex } from 'node:stream'
 import { type WebSocket, WebSocketServer } from 'ws'
 import type { Door } from './door.ts'
 import { securityHeaders } from './guard/content-policy.ts'
-import { eventProtocol } from './guard/guard.ts'
 import { answerFor } from './guard/refusal.ts'
+import { eventProtocol } from './guard/token.ts'
 
 /** A listener this many bytes behind is disconnected; it reconnects and queries again. */
 const mostBehind = 16 * 1024 * 1024

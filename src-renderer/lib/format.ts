@@ -1,5 +1,6 @@
 import { shareText, significantDigits, withError } from '#contract/comparison/cell-text.ts'
 import type { SecondsRange } from '#contract/runs/time/estimate.ts'
+import { secondsText } from '#contract/runs/time/seconds-text.ts'
 
 const grouped = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
 const byteUnits = ['B', 'kB', 'MB', 'GB', 'TB']
@@ -37,12 +38,7 @@ export function formatBytes(bytes: number): string {
 export function formatSeconds(seconds: number): string {
   if (seconds === 0) return '0 s'
   if (seconds < 0.001) return `${(seconds * 1e6).toFixed(0)} µs`
-  if (seconds < 1) return `${trim(seconds * 1000)} ms`
-  if (seconds < 9.95) return `${seconds.toFixed(1)} s`
-  const whole = Math.round(seconds)
-  if (whole < 60) return `${whole} s`
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, '0')} s`
-  return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, '0')} min`
+  return seconds < 0.1 ? `${trim(seconds * 1000)} ms` : secondsText(seconds)
 }
 
 /** `about 40 s`, or `20 to 80 s` if the range is wide; short enough for a table. */

@@ -125,6 +125,8 @@ test('espalier answer lets runs answer, judge exports what was voted over HTTP, 
   expect(kept.answers).toHaveLength(6)
   expect(kept).toEqual(await remote.call('transcripts.get', { id: kept.id }))
   expect(answers.columns.map(({ equal }: { equal: number | null }) => equal)).toEqual([null, expect.any(Number), expect.any(Number)])
+  // Without --wait, the work is left to the server, which may have begun it already.
+  expect(await printedBy('answer', runs[1] ?? '', '--prompts', prompts, '--tokens', '6', '--seed', '0')).toMatch(/^ID +STATUS/)
   expect(await printedBy('answer', runs[1] ?? '', '--without_dense', ...asked)).toMatch(
     /^MODEL +TOKENS .*\n.* 6 +- .*\n\n> Once upon a time\n/,
   )
@@ -164,6 +166,7 @@ test.each([
   ['report', ['exp-none', '--format', 'pdf'], 2, 'Choose html or markdown'],
   ['answer', ['run-none', '--prompts', '/nowhere.txt'], 2, 'does not exist'],
   ['answer', ['run-none'], 2, '--prompts is missing'],
+  ['answer', ['run-none', '--prompts', '/nowhere.txt', '--temperature='], 2, '--temperature is ""'],
   ['questions', ['run-none'], 2, 'The ids of two runs'],
 ] as const)('espalier %s %j is refused with a sentence', async (command, words, code, sentence) => {
   let reported = ''

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { quantisedTypes } from '#engine/backend/ggml/quantised-types.ts'
-import { blockTypeNamed, decodeBlocks, encodeRows } from '#engine/checkpoint/gguf/block-layout.ts'
+import { blockTypeNamed, decodeBlocks, encodeRows } from '#engine/checkpoint/gguf/value-blocks.ts'
 import { writeGguf } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { askPython, type Tools } from './environment.ts'
 import type { Table } from './table.ts'

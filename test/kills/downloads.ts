@@ -26,7 +26,7 @@ export async function killDownloads({ model, random, count, folder }: Killing): 
       await Promise.race([pause(random() * 1000 * transferSeconds), command.printed.catch(() => {})])
       if (killed.kills < count && (await killHard(command.child))) {
         killed.kills++
-        if (partOf(folder) > 0) killed.interrupted++
+        if (unfinishedBytes(folder) > 0) killed.interrupted++
       } else {
         requireDownloaded(folder, JSON.parse(await command.printed) as ModelEntry[], files)
         killed.done++
@@ -58,13 +58,15 @@ async function startSlowHub(files: Record<string, Buffer>): Promise<FakeHub> {
 const startDownload = (folder: string, { endpoint }: FakeHub): Command =>
   startCommand(['models', 'add', name, '--json'], folder, { HF_ENDPOINT: endpoint, HF_HUB_CACHE: cacheOf(folder), HF_HUB_OFFLINE: '' })
 
-/** The number of bytes of unfinished files. */
-const partOf = (folder: string) =>
-  globSync('**/*.incomplete', { cwd: cacheOf(folder) }).reduce((sum, file) => sum + statSync(join(cacheOf(folder), file)).size, 0)
+/** The number of bytes of unfinished files. One may be finished, and renamed, before its size is read. */
+const unfinishedBytes = (folder: string) =>
+  globSync('**/*.incomplete', { cwd: cacheOf(folder) })
+    .map((file) => statSync(join(cacheOf(folder), file), { throwIfNoEntry: false })?.size ?? 0)
+    .reduce((sum, bytes) => sum + bytes, 0)
 
 async function untilArriving(folder: string, { child }: Command): Promise<void> {
-  const before = partOf(folder)
-  while (child.exitCode === null && child.signalCode === null && partOf(folder) <= before) await pause(20)
+  const before = unfinishedBytes(folder)
+  while (child.exitCode === null && child.signalCode === null && unfinishedBytes(folder) <= before) await pause(20)
 }
 
 /** Throws if a file has the name of a finished file but not its hash. */

@@ -44,7 +44,13 @@ test('after the server was started again the events come back by themselves', as
   const first = await runServer()
   const reported: ApiEvent[] = []
   remote = await connectWorkbench(first)
-  remote.subscribe((event) => reported.push(event))
+  let connections = 0
+  remote.subscribe(
+    (event) => reported.push(event),
+    () => {
+      connections++
+    },
+  )
   /** Tells until the event arrives, because nothing says when the socket is open. */
   const arrives = (door: typeof first.door, id: string) =>
     expect.poll(() => {
@@ -56,6 +62,7 @@ test('after the server was started again the events come back by themselves', as
   const second = await runServer(makeFakeDoor(), { port: first.port, token: first.token })
   server = second
   await arrives(second.door, 'again').toEqual(removed('again'))
+  expect(connections).toBe(2)
 })
 
 test('a wrong token, a missing server and another protocol are distinguished from failures of a call', async () => {
@@ -75,6 +82,7 @@ test('addresses are read as printed, with a token beside, and refused when they 
   expect(() => parseAddress('http://box:8600/')).toThrow('token')
   expect(() => parseAddress('file:///etc/passwd', 'abc')).toThrow('not a server address')
   expect(() => parseAddress('http://user:pass@box/', 'abc')).toThrow('not a server address')
+  expect(() => parseAddress('https://proxy/espalier/', 'abc')).toThrow('not a server address')
   expect([
     isInClear('http://box:8600/'),
     isInClear('https://box/'),

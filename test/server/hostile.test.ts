@@ -5,7 +5,7 @@ import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import WebSocket from 'ws'
-import { eventProtocols } from '#server/guard/guard.ts'
+import { eventProtocols } from '#server/guard/token.ts'
 import { makeFakeDoor } from './fake-door.ts'
 import { type Running, runServer, type Sent, send, sendCall } from './running.ts'
 

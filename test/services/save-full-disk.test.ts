@@ -64,7 +64,7 @@ test.skipIf(!small)(
     const failed = await saveOf(workbench, id)
     expect(failed).toMatchObject({ status: 'failed', model: null })
     expect(failed.problem).toBe(
-      `${join(disk, 'smaller')} could not be written: the disk is full. Free some space or choose another disk. Nothing was left there.`,
+      `${join(disk, 'smaller')} could not be written: the disk is full. Free some space or choose another disk. Nothing was changed there.`,
     )
     expect(readdirSync(disk)).toEqual([])
     expect((await call('runs.get', { id })).plan).toEqual(run.plan)
@@ -89,7 +89,7 @@ test.skipIf(small || process.platform === 'win32')(
     expect(run).toMatchObject({ status: 'done', problem: null })
     const failed = await saveOf(workbench, id)
     expect(failed).toMatchObject({ status: 'failed', model: null })
-    expect(failed.problem).toMatch(/smaller could not be written: .*no file that large.*Nothing was left there/)
+    expect(failed.problem).toMatch(/smaller could not be written: .*no file that large.*Nothing was changed there/)
     expect(readdirSync(disk)).toEqual([])
     expect((await workbench.call('runs.get', { id })).plan).toEqual(run.plan)
   },

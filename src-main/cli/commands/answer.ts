@@ -1,7 +1,7 @@
 import type { Input } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { parsePrompts } from '#contract/playground/playground.ts'
-import { doDrafts, printStatuses } from './output/follow-runs.ts'
+import { doDrafts, reportStarted } from './output/follow-runs.ts'
 import { printable, printJson, printTable, showPercent } from './output/print.ts'
 import { commonFlags, commonHelp, readCount, readFlagFile, readFlags } from './read-flags.ts'
 import { command } from './run-command.ts'
@@ -34,10 +34,9 @@ const flags = {
 export const answer = command('answer', help, async (given) => {
   const { values, words } = readFlags(given, flags, { least: 1, most: 50, name: 'The id of a run' })
   if (values.prompts === undefined) throw new EspalierError('usage', '--prompts is missing: give a file with one prompt per line.')
-  const temperature = Number(values.temperature)
+  const temperature = Number(values.temperature.trim() || Number.NaN)
   if (!(temperature >= 0 && temperature <= 5))
     throw new EspalierError('usage', `--temperature is "${values.temperature}"; it must be a number from 0 to 5.`)
-  const seed = values.seed === '0' ? 0 : readCount(values.seed, '--seed', 2 ** 31)
   const inspect: Input<'runs.inspect'>['inspect'] = {
     kind: 'generation',
     runs: words,
@@ -46,16 +45,15 @@ export const answer = command('answer', help, async (given) => {
     settings: {
       decoding: { kind: 'sampling', temperature },
       maxTokens: readCount(values.tokens, '--tokens', 8192),
-      seed,
+      seed: readCount(values.seed, '--seed', 2 ** 31, 0),
       alternatives: 0,
     },
   }
   const work = async (door: CommandDoor) => {
     const made = await door.call('runs.inspect', { inspect, start: 'draft' })
-    const [run] = await doDrafts(door, [made.id], values.wait)
-    if (run?.status === 'done') return showAnswers(door, run.id, values.json)
-    if (run) printStatuses([run], values.json)
-    return run?.status === 'queued' ? 0 : 1
+    const runs = await doDrafts(door, [made.id], values.wait)
+    const [run] = runs
+    return run?.status === 'done' ? showAnswers(door, run.id, values.json) : reportStarted(door, runs, values)
   }
   return withWorkbench(values, work, { computes: true })
 })
@@ -83,8 +81,8 @@ async function showAnswers({ call }: CommandDoor, id: string, json: boolean): Pr
   )
   for (const [prompt, text] of transcript.prompts.entries()) {
     console.log(`\n> ${printable(text)}`)
-    for (const { column, text: answer } of transcript.answers.filter((one) => one.prompt === prompt))
-      console.log(`${names[column]}: ${printable(answer.trim())}`)
+    for (const { column, text: answered } of transcript.answers.filter((one) => one.prompt === prompt))
+      console.log(`${printable(names[column] ?? '')}: ${printable(answered.trim())}`)
   }
   return 0
 }

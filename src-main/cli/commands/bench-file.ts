@@ -3,11 +3,12 @@ import type { Input } from '#contract/api.ts'
 import { type BeginChoice, beginChoice, beginText } from '#contract/data/begin-token.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { type Figure, type FileBench, usualPrompts, usualRounds } from '#contract/exports/file-bench.ts'
+import { existing } from '../flags/flag-values.ts'
 import { followTransfer } from './output/follow-transfer.ts'
 import { printJson, printTable, showBytes } from './output/print.ts'
 import { commonFlags, commonHelp, readCount, readFlags } from './read-flags.ts'
 import { command } from './run-command.ts'
-import { withWorkbench } from './with-workbench.ts'
+import { isRemote, withWorkbench } from './with-workbench.ts'
 
 const help = `espalier bench-file FILE… [--against DENSE] [--text TEXT]… [--prompts LIST] [--rounds N] [--threads N] [--device NAME]
 
@@ -41,15 +42,20 @@ const flags = {
 } as const
 
 export const benchFile = command('bench-file', help, async (given) => {
-  const { values, words } = readFlags(given, flags, { least: 1, most: 19, name: 'A GGUF file' })
-  const toPath = (path: string) => (values.server === undefined ? resolve(path) : path)
+  const { values, words } = readFlags(given, flags, { least: 1, most: 20, name: 'A GGUF file' })
+  const toPath = (path: string) => (isRemote(values) ? path : resolve(path))
+  const toText = (source: string) => (isRemote(values) ? source : existing('text', source))
   const window = {
     sequenceLength: readCount(values.sequence_length, '--sequence_length', 2 ** 20),
     windows: readCount(values.windows, '--windows', 1_000_000),
   }
+  const sources = values.text ?? []
+  const names = sources.map((source) => basename(source))
+  // Two files of one name have different columns.
+  const nameOf = (name: string, at: number) => (names.indexOf(name) === names.lastIndexOf(name) ? name : (sources[at] as string))
   const request: Input<'bench.files'> = {
     files: [...(values.against === undefined ? [] : [values.against]), ...words].map(toPath),
-    texts: (values.text ?? []).map((source) => ({ name: basename(source), data: { source, ...window } })),
+    texts: sources.map((source, at) => ({ name: nameOf(names[at] as string, at), data: { source: toText(source), ...window } })),
     beginToken: readBegin(values.begin_token),
     prompts: values.prompts.split(',').map((length) => readCount(length, '--prompts', 2 ** 20)),
     rounds: readCount(values.rounds, '--rounds', 100),

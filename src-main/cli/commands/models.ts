@@ -6,7 +6,7 @@ import { downloadModel, followTransfer, isHubName } from './output/follow-transf
 import { printable, printJson, printTable, showBytes } from './output/print.ts'
 import { commonFlags, commonHelp, readFlags } from './read-flags.ts'
 import { commandOf } from './run-command.ts'
-import { withWorkbench } from './with-workbench.ts'
+import { isRemote, withWorkbench } from './with-workbench.ts'
 
 const help = `espalier models list
 espalier models add PATH|NAME [--copy] [--name NAME] [--revision REVISION]
@@ -49,7 +49,7 @@ const add = async (parameters: string[]): Promise<number> => {
   const named = values.name === undefined ? {} : { name: values.name }
   const model = await withWorkbench(values, (door) => {
     if (!isPath) return downloadModel(door, source, values.revision)
-    const path = values.server === undefined ? resolve(source) : source
+    const path = isRemote(values) ? source : resolve(source)
     return door.call('models.add', { path, mode: values.copy ? 'copy' : 'link', ...named })
   })
   printModels([model], values.json)

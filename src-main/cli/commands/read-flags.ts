@@ -11,8 +11,8 @@ export const commonFlags = {
 } as const
 
 export const commonHelp = `  --json               print JSON instead of a table
-  --server ADDRESS     use a running "espalier serve" at this address, without its token, which other users could read in
-                       the list of processes (or set ESPALIER_SERVER to the whole line that it printed)
+  --server ADDRESS     use a running "espalier serve" at this address. Give the token apart: other users can read the
+                       command line (or set ESPALIER_SERVER to the whole line that it printed)
   --token-file FILE    the token for --server; "-" reads it from standard input (or set ESPALIER_TOKEN)
   --data FOLDER        the data folder (default: ESPALIER_HOME, else the system's application data folder)`
 

@@ -38,6 +38,9 @@ async function openHere(folder: string | undefined, computes: boolean): Promise<
   return openWorkbench({ folder, worksQueue: false, mayBegin: askInTerminal, patience: 'command', ...(computes ? {} : { devices: [] }) })
 }
 
+/** Whether a server was named, which may have other files. One that uses this data folder has the files of this machine. */
+export const isRemote = ({ server }: CommonValues): boolean => (server ?? process.env.ESPALIER_SERVER) !== undefined
+
 async function serverOf(values: CommonValues): Promise<ServerAddress | undefined> {
   const { server, 'token-file': file } = values
   const named = server ?? process.env.ESPALIER_SERVER

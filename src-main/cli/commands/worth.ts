@@ -6,7 +6,8 @@ import { verdictText } from '#contract/comparison/verdict-sentence.ts'
 import { duelText, outcomeText, qualityText } from '#contract/comparison/worth.ts'
 import { isPruned, runsByModel } from '#contract/comparison/worth-runs.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { printJson, printTable, showPercent } from './output/print.ts'
+import { plural } from '#contract/words.ts'
+import { printable, printJson, printTable, showPercent } from './output/print.ts'
 import { commonFlags, commonHelp, readFlags } from './read-flags.ts'
 import { command } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
@@ -34,23 +35,27 @@ export const worth = command('worth', help, async (given) => {
 })
 
 async function read({ call }: CommandDoor, experiment: string): Promise<ComparedRun[]> {
+  // Throws if there is none.
   await call('experiments.get', { id: experiment })
-  const { rows, total } = await call('runs.query', { experiment, columns: [], limit: mostCompared })
+  const conditions = [{ field: 'status', is: 'any of' as const, value: ['done'] }]
+  const { rows, total } = await call('runs.query', { experiment, columns: [], conditions, limit: mostCompared })
   if (total > mostCompared)
-    throw new EspalierError('invalid', `The experiment has ${total} runs. A verdict compares ${mostCompared} or fewer.`)
-  if (rows.length === 0) throw new EspalierError('invalid', `The experiment ${experiment} has no runs. Add runs to it first.`)
-  const models = runsByModel((await call('compare.get', { ids: rows.map(({ id }) => id) })).runs)
-  // The content of a model that was used last comes first.
-  const [only] = models.values()
-  const entries = new Set([...models.keys()].map((key) => (JSON.parse(key) as string[])[0]))
-  if (!only)
+    throw new EspalierError('invalid', `The experiment has ${total} finished runs. A verdict compares ${mostCompared} or fewer.`)
+  if (rows.length === 0)
+    throw new EspalierError('invalid', `The experiment ${experiment} has no finished runs. Add runs to it first, or wait for them.`)
+  // `runsByModel` puts the content that was used most recently first.
+  const [latest, ...others] = runsByModel((await call('compare.get', { ids: rows.map(({ id }) => id) })).runs).values()
+  if (!latest)
     throw new EspalierError('invalid', `The experiment ${experiment} has no run of a model to judge. Add pruning runs to it first.`)
-  if (entries.size > 1)
+  const models = new Set([latest, ...others].map(({ model }) => model))
+  if (models.size > 1)
     throw new EspalierError(
       'invalid',
-      `The experiment prunes ${entries.size} models. A verdict is about one model. Make an experiment for each.`,
+      `The experiment prunes ${models.size} models. A verdict is about one model. Make an experiment for each.`,
     )
-  return only.runs
+  for (const { name, runs } of others)
+    console.error(`Left out: ${plural(runs.filter(isPruned).length, 'pruned run')} of ${printable(name)}.`)
+  return latest.runs
 }
 
 /** Finds a cost by its title in `costsOf`, or by the name of its measure if only one cost has it. */

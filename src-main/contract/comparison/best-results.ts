@@ -28,12 +28,12 @@ export function bestOf<Group extends Measured>(results: readonly Group[], column
 }
 
 /**
- * Returns the best of some results that can be compared, and then all that do not differ clearly from it. Times are compared by their
+ * Returns the best of some results that can be compared, and then all that do not differ clearly from it. One is left out if nothing shows how much both vary. Times are compared by their
  * speed-up if all results have one, because changes of times are derived from it.
  */
 export function leadersOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn): Group[] {
-  const pace = speedUpOf(column) ?? ''
-  const isPaced = results.every(({ measures }) => measures.has(pace))
+  const pace = speedUpOf(column)
+  const isPaced = pace !== null && results.every(({ measures }) => measures.has(pace))
   const [by, sign] = isPaced ? [pace, -1] : [column.id, column.lowerIsBetter ? 1 : -1]
   const signedMean = ({ measures }: Group) => (measures.get(by)?.mean ?? Number.NaN) * sign
   const [top, ...others] = [...results].sort((a, b) => signedMean(a) - signedMean(b))
@@ -45,12 +45,11 @@ export function leadersOf<Group extends Measured>(results: readonly Group[], col
 
 /**
  * Ranks results that can be compared: 1, and one more for each result that is clearly better. Results without a clear difference share a
- * rank.
+ * rank. If nothing shows how much they vary, the better number counts, as it does for `leadersOf`.
  */
 export function ranksOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn): Map<Group, number> {
-  const isBetter = (one: Group, other: Group) => {
-    const difference = differenceOf(one, other, column)
-    return difference?.clear === true && difference.value < (difference.factor ? 1 : 0) === column.lowerIsBetter
-  }
+  const mean = ({ measures }: Group) => measures.get(column.id)?.mean ?? Number.NaN
+  const isBetter = (one: Group, other: Group) =>
+    differenceOf(one, other, column)?.clear !== false && (column.lowerIsBetter ? mean(one) < mean(other) : mean(one) > mean(other))
   return new Map(results.map((result) => [result, 1 + results.filter((other) => other !== result && isBetter(other, result)).length]))
 }

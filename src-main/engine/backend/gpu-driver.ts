@@ -19,15 +19,19 @@ export interface ListedGpu {
   readonly driver: string
   readonly freeBytes: number | null
   readonly totalBytes: number | null
+  /** Whether this process may use it (`CUDA_VISIBLE_DEVICES`). */
+  readonly isVisible: boolean
 }
 
 /** Lists every NVIDIA GPU; empty if there is no driver. */
 export async function listGpus(environment: NodeJS.ProcessEnv = env): Promise<ListedGpu[]> {
-  const lines = await askNvidia('index,name,driver_version,memory.free,memory.total', environment)
+  const lines = await askNvidia('index,uuid,name,driver_version,memory.free,memory.total', environment)
   const bytes = (mebibytes = '') => (Number(mebibytes) > 0 ? 2 ** 20 * Number(mebibytes) : null)
-  return wordsOf(lines).flatMap(([index, name, driver, free, total]) =>
-    index && name && driver ? [{ index, name, driver, freeBytes: bytes(free), totalBytes: bytes(total) }] : [],
+  const all = wordsOf(lines).flatMap(([index, uuid, name, driver, free, total]) =>
+    index && uuid && name && driver ? [{ index, uuid, name, driver, freeBytes: bytes(free), totalBytes: bytes(total) }] : [],
   )
+  const visible = new Set(visibleGpus(all, environment.CUDA_VISIBLE_DEVICES))
+  return all.map((gpu) => ({ ...gpu, isVisible: visible.has(gpu) }))
 }
 
 /** Returns the output of nvidia-smi, one line per GPU; empty if it cannot be run. */

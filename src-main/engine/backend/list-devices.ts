@@ -10,14 +10,16 @@ import { listGpus } from './gpu-driver.ts'
 export async function listDevices(backend: Pick<Backend, 'name' | 'title' | 'reason'>): Promise<DeviceReport[]> {
   const onGpu = backend.name.endsWith('-gpu')
   const used = { usedBy: backend.title, why: backend.reason }
-  const nvidia = (await listGpus()).map(({ index, name, driver, freeBytes, totalBytes }) => ({
+  const unused = (isVisible: boolean) =>
+    isVisible ? `TensorFlow’s build for CUDA is not in use. ${backend.reason}` : 'CUDA_VISIBLE_DEVICES leaves this GPU out.'
+  const nvidia = (await listGpus()).map(({ index, name, driver, freeBytes, totalBytes, isVisible }) => ({
     id: `cuda ${index}`,
     title: name,
     kind: 'gpu' as const,
     memoryBytes: freeBytes,
     totalBytes,
     driver: `NVIDIA ${driver}`,
-    ...(backend.name === 'tensorflow-gpu' ? used : { usedBy: null, why: `TensorFlow’s build for CUDA is not in use. ${backend.reason}` }),
+    ...(isVisible && backend.name === 'tensorflow-gpu' ? used : { usedBy: null, why: unused(isVisible) }),
   }))
   const processor: DeviceReport = {
     id: 'cpu',

@@ -63,7 +63,7 @@ function explain(error: unknown, target: string, temporary: string): unknown {
     return new EspalierError('disk', error.message.replace(/^.* could not be written/, `${target} could not be written`))
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
   const fault = Object.hasOwn(diskFaults, code) ? diskFaults[code] : undefined
-  return fault === undefined ? error : new EspalierError('disk', `${target} could not be written: ${fault}. Nothing was left there.`)
+  return fault === undefined ? error : new EspalierError('disk', `${target} could not be written: ${fault}. Nothing was changed there.`)
 }
 
 async function refuseOccupied(target: string, { replace }: WriteFolderOptions): Promise<void> {
@@ -86,7 +86,8 @@ async function moveIntoPlace(temporary: string, target: string, options: WriteFo
     if (moved) await rename(old, target)
     throw error
   }
-  await syncPath(dirname(target))
+  // The new folder is in place. A parent that cannot be flushed only makes a power cut in the next seconds matter.
+  await syncPath(dirname(target)).catch(() => {})
   if (moved) await rm(old, { recursive: true, force: true })
 }
 

@@ -37,7 +37,7 @@ export async function perplexity(
 
 /**
  * Bits per byte: the sum of the losses over ln 2 and over the UTF-8 bytes of the text that the predicted tokens cover. It does not depend on
- * the tokenizer. Predicted are all tokens of a window except its first; special tokens cover no bytes (see `token-bytes.ts`). The error is
+ * the tokenizer. Predicted are all tokens of a window except its first; special tokens cover no bytes (`Tokenizer.bytesOf`). The error is
  * that of a ratio of sums over windows (Cochran, Sampling Techniques, 6.3). Undefined if the tokens cover no text.
  */
 export function bitsPerByte(

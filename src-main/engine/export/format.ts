@@ -86,7 +86,7 @@ interface FolderContents {
 }
 
 /**
- * Writes a safetensors folder, with the tokenizer of the original model. It appears only when complete. `write-shards.ts` names the weight
+ * Writes a safetensors folder, with the tokenizer of the original model. It appears only when complete. `writeShards` names the weight
  * files.
  */
 export async function writeModelFolder(

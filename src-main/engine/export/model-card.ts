@@ -2,10 +2,15 @@ import { readdir } from 'node:fs/promises'
 import { windowsText } from '#contract/data/used-data.ts'
 import type { ExportedRun, ExportedTexts } from '#contract/exports/exports.ts'
 import { markdownLine } from '#contract/markdown.ts'
+import type { MlpPlan } from '#contract/pruning/plan.ts'
 import { denseMethod, weightText } from '#contract/titles.ts'
+import { plural } from '#contract/words.ts'
+import { type BlockLayout, layoutOf } from '#engine/architectures/spec.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'
 import type { Model } from '#engine/model/model.ts'
+import { keptExperts } from '#engine/model/views/kept-experts.ts'
 import { removedText } from '#engine/pruning/plan.ts'
+import { rank } from '#engine/pruning/recovery/low-rank.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
 import type { Described, ExportRequest } from './format.ts'
 
@@ -100,7 +105,7 @@ function describeRun(run: ExportedRun, method: string, types: readonly string[])
 }
 
 const repairWords = { 'one-pass': 'in one pass', 'in-order': 'block by block' } as const
-const trainsWords = { all: 'all remaining weights', 'low-rank': 'a change of rank 16 to each weight' } as const
+const trainsWords = { all: 'all remaining weights', 'low-rank': `a change of rank ${rank} to each weight` } as const
 
 const describeTexts = (texts: ExportedTexts): string =>
   texts
@@ -135,12 +140,20 @@ function describeLosses({ measures, weights }: ExportedRun, isDense: boolean, ty
 
 function describeBlocks({ model, plan }: Described): string[] {
   return plan.blocks.map((block, index) => {
-    const mlp =
-      block.mlp === 'removed'
-        ? 'removed'
-        : block.mlp.kept === 'all'
-          ? 'kept'
-          : `${block.mlp.kept.length} of ${model.spec.blocks[index]?.width} neurons`
-    return `| ${index} | ${block.attention} | ${mlp} |`
+    return `| ${index} | ${block.attention} | ${mlpText(block.mlp, layoutOf(model.spec, index))} |`
   })
+}
+
+function mlpText(mlp: MlpPlan, { width, experts }: BlockLayout): string {
+  if (mlp === 'removed') return 'removed'
+  if (experts === undefined) return mlp.kept === 'all' ? 'kept' : `${mlp.kept.length} of ${width} neurons`
+  const staying = keptExperts(mlp, experts)
+  const constants = staying.filter(({ constant }) => constant).length
+  const neurons = mlp.keptByExpert?.[0]?.length
+  const changes = [
+    ...(staying.length < experts || constants > 0 ? [`${staying.length - constants} of ${experts} experts`] : []),
+    ...(constants > 0 ? [`${plural(constants, 'expert')} as a constant vector`] : []),
+    ...(neurons === undefined ? [] : [`${neurons} of ${width} neurons in each expert`]),
+  ]
+  return changes.join(', ') || 'kept'
 }

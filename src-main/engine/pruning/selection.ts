@@ -1,7 +1,15 @@
-/** Returns the indices of values, smallest value first. Ties go to the lower index. */
-export function ascending(values: ArrayLike<number>): number[] {
-  return Array.from(values, (_, index) => index).sort((a, b) => (values[a] as number) - (values[b] as number) || a - b)
-}
+/** Orders the indices of values: smallest value first, NaN last, ties by index. */
+export const bySmallest =
+  (values: ArrayLike<number>) =>
+  (a: number, b: number): number => {
+    const [first, second] = [values[a] as number, values[b] as number]
+    if (Number.isNaN(first) || Number.isNaN(second)) return Number(Number.isNaN(first)) - Number(Number.isNaN(second)) || a - b
+    // Two infinities have no difference.
+    return first === second ? a - b : first - second
+  }
+
+/** Returns the indices of values, smallest value first and NaN last. Ties go to the lower index. */
+export const ascending = (values: ArrayLike<number>): number[] => Array.from(values, (_, index) => index).sort(bySmallest(values))
 
 /** Returns the indices of values, largest value first. Ties go to the lower index. */
 export const descending = (values: readonly number[]): number[] => ascending(values.map((value) => -value))

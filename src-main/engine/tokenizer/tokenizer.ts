@@ -23,7 +23,7 @@ export interface Tokenizer {
   words(piece: string): readonly string[]
   /** Returns the text of ids. Ids that the tokenizer does not know are skipped; a padded vocabulary has such ids. */
   decode(ids: readonly number[], options?: DecodeOptions): string
-  /** Returns how many UTF-8 bytes of text an id covers (see `token-bytes.ts`). */
+  /** Returns how many UTF-8 bytes of text an id covers. */
   bytesOf(id: number): number
   /**
    * Returns the prompt that the model's chat template makes from messages, to be encoded unchanged; undefined if the model has no template.

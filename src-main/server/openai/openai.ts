@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { EspalierError } from '#contract/errors.ts'
 import type { GeneratedToken, GenerationEvent } from '#contract/playground/generation.ts'
 import type { Answerer } from '#contract/playground/playground.ts'
 import { securityHeaders } from '#server/guard/content-policy.ts'
@@ -34,7 +35,8 @@ export class OpenAiDoor {
 
   async answer(path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const endpoint = path.slice(openAiRoot.length)
-    if (endpoint === 'models' || endpoint.startsWith('models/')) return this.#models(endpoint.slice('models/'.length), request, response)
+    const [, model] = /^models(?:\/(.*))?$/.exec(endpoint) ?? []
+    if (endpoint === 'models' || model !== undefined) return this.#models(model, request, response)
     if (endpoint !== 'completions' && endpoint !== 'chat/completions')
       throw new Refusal(404, `There is no ${path}. Use /v1/models, /v1/completions or /v1/chat/completions.`)
     checkMethod(request, 'POST')
@@ -57,12 +59,12 @@ export class OpenAiDoor {
     }
   }
 
-  async #models(id: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async #models(id: string | undefined, request: IncomingMessage, response: ServerResponse): Promise<void> {
     checkMethod(request, 'GET', 'HEAD')
     const all = await this.#door.call('playground.answerers', {})
-    if (id === '') return answerJson(response, 200, { object: 'list', data: all.map(describe) })
+    if (id === undefined) return answerJson(response, 200, { object: 'list', data: all.map(describe) })
     const found = all.find((one) => one.id === id)
-    if (!found) throw new Refusal(404, `There is no model or run ${id}. /v1/models lists all of them.`)
+    if (!found) throw new EspalierError('not-found', `There is no model or run ${id}. /v1/models lists all of them.`)
     answerJson(response, 200, describe(found))
   }
 
@@ -129,6 +131,7 @@ export class AnswerStream {
       // The rest was held back because it could have become a stop text, or was part of a character.
       const rest = event.text.slice(event.tokens.reduce((length, { text }) => length + text.length, 0))
       if (rest !== '') this.#piece(event.prompt, { text: rest, tokens: [], scored: [] })
+      this.#open(event.prompt)
       this.#send([this.#context.kind.closing(event.prompt, finishReason(event))])
     }
   }
@@ -147,10 +150,17 @@ export class AnswerStream {
     this.#response.end()
   }
 
+  /** Sends what begins an answer, even one that ends with its first token. */
+  #open(index: number): void {
+    if (this.#sent.has(index)) return
+    this.#sent.set(index, 0)
+    const opening = this.#context.kind.opening(index)
+    if (opening !== undefined) this.#send([opening])
+  }
+
   #piece(index: number, piece: { text: string; tokens: readonly GeneratedToken[]; scored: readonly GeneratedToken[] }): void {
     const { asked, kind } = this.#context
-    const opening = this.#sent.has(index) ? undefined : kind.opening(index)
-    if (opening !== undefined) this.#send([opening])
+    this.#open(index)
     const offset = this.#sent.get(index) ?? 0
     const length = piece.scored.reduce((sum, { text }) => sum + text.length, piece.text.length)
     this.#sent.set(index, offset + length)

@@ -25,6 +25,21 @@ export async function filesOf(path: string): Promise<LibraryFile[]> {
     .sort((a, b) => a.name.localeCompare(b.name))
 }
 
+/** When the newest of a checkpoint's files was written, in milliseconds since 1970; 0 if there is none. */
+export async function changedAt(path: string): Promise<number> {
+  const isFile = (await stat(path).catch(() => null))?.isFile()
+  const files = isFile ? [path] : (await filesOf(path)).map(({ name }) => join(path, name))
+  const times = await Promise.all(
+    files.map((file) =>
+      stat(file).then(
+        ({ mtimeMs }) => mtimeMs,
+        () => 0,
+      ),
+    ),
+  )
+  return Math.max(0, ...times)
+}
+
 /** Returns the checkpoint that a path means. A path to config.json or to safetensors beside it means their folder. */
 export function checkpointAt(path: string): string {
   const isPart = /^config\.json$|\.safetensors(\.index\.json)?$/i.test(basename(path))

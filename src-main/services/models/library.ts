@@ -12,7 +12,7 @@ import type { Context } from '../context.ts'
 import { askDesk } from '../machine/ask-desk.ts'
 import { currentSettings, hubOptions } from '../machine/current-settings.ts'
 import { confine, safeFileName } from './folders.ts'
-import { copyCheckpoint, filesOf } from './library-files.ts'
+import { changedAt, copyCheckpoint, filesOf } from './library-files.ts'
 import type { Move, Transfers } from './transfers.ts'
 
 /** How long a removal can be undone. After that the row is deleted, and so are the files if requested. */
@@ -261,14 +261,6 @@ export function distinctName(wanted: string, path: string, taken: ReadonlySet<st
   let number = 2
   while (taken.has(`${wanted}, ${number}`)) number += 1
   return `${wanted}, ${number}`
-}
-
-/** When the newest of a model's files was written. */
-async function changedAt(path: string): Promise<number> {
-  const isFile = (await stat(path)).isFile()
-  const files = isFile ? [path] : (await filesOf(path)).map(({ name }) => join(path, name))
-  const times = await Promise.all(files.map(async (file) => (await stat(file)).mtimeMs))
-  return Math.max(0, ...times)
 }
 
 async function bytesOf(path: string): Promise<number> {

@@ -24,7 +24,7 @@ test('the processor is listed with its memory and the runtime that uses it', asy
 
 test.skipIf(process.platform === 'win32')('NVIDIA GPUs are listed with their driver, and why they are used or not', async () => {
   const program = join(folder, 'nvidia-smi')
-  writeFileSync(program, "#!/bin/sh\necho '0, RTX 9000, 999.1, 20000, 24000'\necho '1, GB10, 999.1, [N/A], [N/A]'\n")
+  writeFileSync(program, "#!/bin/sh\necho '0, GPU-aa, RTX 9000, 999.1, 20000, 24000'\necho '1, GPU-bb, GB10, 999.1, [N/A], [N/A]'\n")
   chmodSync(program, 0o755)
   vi.stubEnv('PATH', `${folder}${delimiter}${process.env.PATH}`)
   const gpus = async (backend: Parameters<typeof listDevices>[0]) => (await listDevices(backend)).filter(({ id }) => id.startsWith('cuda'))
@@ -34,4 +34,6 @@ test.skipIf(process.platform === 'win32')('NVIDIA GPUs are listed with their dri
   ])
   const onGpu = { name: 'tensorflow-gpu', title: 'TensorFlow on the GPU', reason: 'An NVIDIA GPU answered.' } as const
   expect(await gpus(onGpu)).toMatchObject([{ usedBy: onGpu.title, why: onGpu.reason }, { usedBy: onGpu.title }])
+  vi.stubEnv('CUDA_VISIBLE_DEVICES', '0')
+  expect(await gpus(onGpu)).toMatchObject([{ usedBy: onGpu.title }, { usedBy: null, why: 'CUDA_VISIBLE_DEVICES leaves this GPU out.' }])
 })

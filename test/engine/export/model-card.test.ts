@@ -1,11 +1,13 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { ExportedRun } from '#contract/exports/exports.ts'
+import { layoutOf } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { describeModel } from '#engine/export/model-card.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
+import { referenceModel } from '../../fixtures/reference.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
 
 let model: Model
@@ -65,4 +67,33 @@ test('a run with many texts does not make a GGUF file larger than the room that 
   const many = { ...run, calibration: Array.from({ length: 20 }, (_, at) => text(`${at} ${'long name '.repeat(20)}`)) }
   expect((await gguf.fileBytes({ ...described, run: many }, 'F16')) - planned).toBeLessThanOrEqual(2048)
   expect((await gguf.fileBytes({ ...described, run }, 'F16')) - planned).toBeGreaterThan(200)
+})
+
+test('the card says which experts and neurons of a mixture stay', async () => {
+  const mixture = await openModel(await referenceModel('mixtral'))
+  try {
+    const dense = densePlan(mixture.spec)
+    const count = layoutOf(mixture.spec, 0).experts ?? 0
+    const width = layoutOf(mixture.spec, 0).width
+    const blocks = dense.blocks.map((block, index) =>
+      index === 0
+        ? {
+            ...block,
+            mlp: {
+              kept: 'all' as const,
+              experts: [0, 2],
+              keptByExpert: [
+                [0, 1],
+                [2, 3],
+              ],
+            },
+          }
+        : block,
+    )
+    const card = describeModel({ model: mixture, plan: { ...dense, blocks }, method: 'reap' }, '')
+    expect(card).toContain(`| 0 | kept | 2 of ${count} experts, 2 of ${width} neurons in each expert |`)
+    expect(card).toContain('| 1 | kept | kept |')
+  } finally {
+    await mixture.close()
+  }
 })

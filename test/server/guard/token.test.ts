@@ -1,7 +1,7 @@
 import { chmod, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { hostList } from '#server/guard/guard.ts'
+import { hostList } from '#server/guard/hosts.ts'
 import { makeToken, readTokenFile } from '#server/guard/token.ts'
 import { scratchFolder } from '../../fixtures/scratch.ts'
 

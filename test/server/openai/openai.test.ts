@@ -82,7 +82,11 @@ test('lists models and runs, and finds one by its id', async () => {
   for await (const model of await client.models.list()) found.push(model)
   expect(found.map(({ id }) => id).sort()).toEqual([workbench.model.id, run].sort())
   expect(await client.models.retrieve(run)).toMatchObject({ id: run, object: 'model', owned_by: 'espalier' })
-  expect(await refusal(client.models.retrieve('run-none'))).toMatchObject({ status: 404, type: 'invalid_request_error' })
+  expect(await refusal(client.models.retrieve('run-none'))).toMatchObject({
+    status: 404,
+    type: 'invalid_request_error',
+    code: 'model_not_found',
+  })
 })
 
 test('completes text and token ids the same, for several prompts, whole and streamed', async () => {

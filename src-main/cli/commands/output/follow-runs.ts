@@ -25,9 +25,7 @@ export function startChanged(
     const run = await door.call('runs.get', { id })
     const made = await door.call('runs.clone', { id: run.id, changes: changesOf(run), start: 'draft' })
     const runs = await doDrafts(door, [made.id], values.wait)
-    if (door.runNow || values.wait) return report(runs, values.json)
-    printStatuses(runs, values.json)
-    return 0
+    return reportStarted(door, runs, values)
   }
   return withWorkbench(values, work, { computes: true })
 }
@@ -68,12 +66,24 @@ async function untilEnded(door: CommandDoor, ids: readonly string[], start: Star
     states.set(run.id, run)
     if (states.size === ids.length && [...states.values()].every(({ status }) => !underWay.has(status))) settle()
   }
-  const stop = tellChanges(door, ids, take)
+  // What ended while no connection was open is known only by asking.
+  let isStarted = false
+  const askAgain = () => {
+    if (isStarted) for (const id of ids) void door.call('runs.get', { id }).then(take, () => {})
+  }
+  const stop = tellChanges(door, ids, take, askAgain)
   const { runs } = await start()
+  isStarted = true
   for (const run of runs) if (!states.has(run.id)) take(run)
   await Promise.race([ended, interrupted()])
   stop()
   return [...states.values()]
+}
+
+/** Prints the states of runs that `doDrafts` started. Returns the exit code, which says nothing of runs that are left to a server. */
+export function reportStarted(door: CommandDoor, runs: readonly RunEntry[], { wait, json }: CommonValues & { wait: boolean }): number {
+  const code = report(runs, json)
+  return door.runNow || wait ? code : 0
 }
 
 /** Prints the runs' states. Returns the exit code: 1 if a run did not finish. */
@@ -103,7 +113,12 @@ function interrupted(): Promise<void> {
 }
 
 /** Reports each change of the runs on stderr. On a terminal, a line of progress overwrites the one before it. */
-function tellChanges(door: CommandDoor, ids: readonly string[], take: (run: RunEntry) => void = () => {}): () => void {
+function tellChanges(
+  door: CommandDoor,
+  ids: readonly string[],
+  take: (run: RunEntry) => void = () => {},
+  connected?: () => void,
+): () => void {
   let last = ''
   return door.subscribe((event) => {
     if (event.name !== 'run changed' || !ids.includes(event.data.run.id)) return
@@ -112,7 +127,7 @@ function tellChanges(door: CommandDoor, ids: readonly string[], take: (run: RunE
     if (line !== last) tell(line, run)
     last = line
     take(run)
-  })
+  }, connected)
 }
 
 function lineOf({ name, status, progress }: RunEntry): string {

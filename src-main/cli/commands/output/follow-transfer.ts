@@ -17,21 +17,31 @@ export async function followTransfer(door: CommandDoor, start: () => Promise<Tra
     tellTransfer(transfer)
     if (!['waiting', 'running', 'paused'].includes(transfer.status)) settle(transfer)
   }
+  // What ended while no connection was open is known only by asking.
+  const askAgain = () => {
+    if (wanted === undefined) return
+    void door.call('transfers.list', {}).then(
+      (all) => all.forEach(take),
+      () => {},
+    )
+  }
   const stop = door.subscribe((event) => {
     if (event.name === 'transfer changed') take(event.data.transfer)
-  })
-  const first = await start()
-  wanted = first.id
-  take(seen.get(first.id) ?? first)
-  const last = await ended
-  stop()
+  }, askAgain)
+  const last = await start()
+    .then((first) => {
+      wanted = first.id
+      take(seen.get(first.id) ?? first)
+      return ended
+    })
+    .finally(stop)
   if (last.status === 'cancelled') throw new EspalierError('cancelled', `${last.name} was cancelled.`)
   if (last.status !== 'done') throw new EspalierError(last.code ?? 'internal', last.problem ?? `${last.name} failed.`)
   return last
 }
 
 /** Whether `text` has the form of a model's name on the hub: `owner/name`. */
-export const isHubName = (text: string): boolean => /^[\w.-]+\/[\w.-]+$/.test(text)
+export const isHubName = (text: string): boolean => /^\w[\w.-]*\/\w[\w.-]*$/.test(text)
 
 /** Downloads a model from the hub into the library. */
 export async function downloadModel(door: CommandDoor, name: string, revision: string | undefined): Promise<ModelEntry> {

@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { shareText } from '#contract/comparison/cell-text.ts'
 import { EspalierError } from '#contract/errors.ts'
+import { secondsText } from '#contract/runs/time/seconds-text.ts'
 
 /** Prints rows under headings in aligned columns; numbers are right-aligned. */
 export function printTable(heads: readonly string[], rows: readonly (readonly (string | number | null)[])[]): void {
@@ -43,8 +44,7 @@ export function showMoment(moment: number): string {
 }
 
 export function showSeconds(seconds: number | null): string | null {
-  if (seconds === null) return null
-  return seconds < 60 ? `${seconds.toFixed(1)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`
+  return seconds === null ? null : secondsText(seconds)
 }
 
 /** Writes to standard output, or to a new file. Throws if the file exists. */

@@ -3,8 +3,8 @@ import { EspalierError } from '#contract/errors.ts'
 import { allowFor } from '../../limits/reading.ts'
 import { reasonOf } from '../json.ts'
 import { readBytes } from '../regular-file.ts'
-import { type BlockType, blockTypeOf } from './block-layout.ts'
 import { Cursor, type GgufValue, HeaderGoesOn } from './cursor.ts'
+import { type BlockType, blockTypeOf } from './value-blocks.ts'
 
 /** One tensor of a GGUF file. `shape` has the number of rows first, as everywhere in Espalier; the file has it last. */
 export interface GgufTensor {

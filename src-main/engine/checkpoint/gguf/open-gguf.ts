@@ -11,13 +11,14 @@ import type { Decimals } from '#engine/checkpoint/json.ts'
 import { reasonOf } from '#engine/checkpoint/json.ts'
 import { readBytes } from '#engine/checkpoint/regular-file.ts'
 import { openRegular } from '#runtime/small-file.ts'
-import { decodeBlocks, type GgufLayout, readLayout } from './block-layout.ts'
+import { type GgufLayout, readLayout } from './block-sizes.ts'
 import { type GgufHeader, readHeader } from './header.ts'
 import { Metadata } from './metadata.ts'
 import { firstPart, partsOf } from './parts.ts'
 import { type RotaryFactors, readScaling } from './rotary-scaling.ts'
 import type { Part, Place, PlacedTensor, StoredRows } from './tensor-places.ts'
 import { placeTensors } from './tensor-places.ts'
+import { decodeBlocks } from './value-blocks.ts'
 
 /**
  * Opens a GGUF file of a known architecture as if it were the folder that it was made from, with the same config, tensor names and row

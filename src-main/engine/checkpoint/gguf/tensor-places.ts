@@ -11,7 +11,7 @@ import {
   type ShapedTensor,
 } from '#engine/architectures/spec.ts'
 import { columnCount, type Rows, rowCount, type TensorInfo } from '#engine/checkpoint/checkpoint.ts'
-import type { GgufLayout } from './block-layout.ts'
+import type { GgufLayout } from './block-sizes.ts'
 import type { GgufHeader, GgufTensor } from './header.ts'
 
 // These tensors become part of the config.

@@ -2,7 +2,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { writeAll, writeWhole } from '#engine/checkpoint/write-all.ts'
-import { type BlockType, bytesOfValues } from './block-layout.ts'
+import { type BlockType, bytesOfValues } from './value-blocks.ts'
 
 /** A metadata value with the type that it is stored as. Lists of whole numbers are stored as signed 32-bit integers. */
 export type MetadataValue =

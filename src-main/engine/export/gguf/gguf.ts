@@ -5,7 +5,7 @@ import { modelfileName, readFileName, typeInName } from '#contract/exports/expor
 import type { VocabularyPlan } from '#contract/pruning/plan.ts'
 import { denseMethod, mixedBytes, usualGgufTypes } from '#contract/titles.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
-import { blockTypeNamed } from '#engine/checkpoint/gguf/block-layout.ts'
+import { blockTypeNamed } from '#engine/checkpoint/gguf/value-blocks.ts'
 import {
   entriesBytes,
   ggufShardsBytes,

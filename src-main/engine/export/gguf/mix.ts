@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { ggufTypeTitles, mixedBytes } from '#contract/titles.ts'
-import { blockTypeNamed } from '#engine/checkpoint/gguf/block-layout.ts'
+import { blockTypeNamed } from '#engine/checkpoint/gguf/value-blocks.ts'
 
 /** What llama.cpp's choice of a tensor's type depends on, besides the part of the model. */
 export interface MixPlace {

@@ -15,7 +15,7 @@ import { type QuantisedType, quantisedType } from '#engine/backend/ggml/quantise
 import { releaseBuffer } from '#engine/checkpoint/aligned-buffer.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite, countNonFiniteStored, type Dtype, toFloat32 } from '#engine/checkpoint/dtypes.ts'
-import { bytesOfValues, decodeBlocks } from '#engine/checkpoint/gguf/block-layout.ts'
+import { bytesOfValues, decodeBlocks } from '#engine/checkpoint/gguf/value-blocks.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
 

@@ -16,6 +16,7 @@ import {
   stackPasses,
   timesPasses,
 } from '../method.ts'
+import { ascending, bySmallest } from '../selection.ts'
 import type { Variant } from './trunk.ts'
 import { type Recall, RecallingScorer, type ScorerOptions, VariantScorer } from './variants.ts'
 
@@ -72,7 +73,7 @@ export class VariantRanking {
     const { ranking, rescoring, deciding } = this.#view.model.products
     if (ranking === deciding) {
       const scores = await this.scoreExactly(variants, lacking)
-      return { scores, survivors: inOrder(scores).slice(0, survivors) }
+      return { scores, survivors: ascending(scores).slice(0, survivors) }
     }
     const look = (products: Products) => (looks: readonly Look[]) => lookBy(this.#scorer(products), variants, looks, lacking)
     const shares = sharesOf(this.#scorer(ranking))
@@ -94,7 +95,7 @@ export class VariantRanking {
       ),
     )
     const eligible = new Set([...places, ...found.survivors])
-    const survivors = inOrder(scores).filter((place) => eligible.has(place))
+    const survivors = ascending(scores).filter((place) => eligible.has(place))
     return { ...found, scores, survivors: survivors.slice(0, found.survivors.length) }
   }
 
@@ -208,7 +209,7 @@ class Comparison {
   begin(count: number): number[] {
     const scores = this.#scores
     const lost = [...scores.keys()].filter((place) => !Number.isFinite(scores[place]))
-    return [...new Set([...inOrder(scores).slice(0, count), ...lost])]
+    return [...new Set([...ascending(scores).slice(0, count), ...lost])]
   }
 
   /** Returns where a candidate is rescored next: on one window, then each time until twice as many windows are exact. */
@@ -246,7 +247,7 @@ class Comparison {
    */
   undecided(survivors: number, bound: number): number[] {
     const scores = this.#scores
-    const order = inOrder(scores)
+    const order = ascending(scores)
     const radii = this.#exact.map(({ length }) => bound * this.#shareBehind(length))
     const found = new Set<number>()
     for (const [rank, better] of order.slice(0, survivors).entries()) {
@@ -264,7 +265,7 @@ class Comparison {
   result(survivors: number): Omit<CertifiedScores, 'certificate'> {
     const scores = this.#scores
     const estimated = [...scores.keys()].filter((place) => this.#exactOf(place).length < this.#offsets.length)
-    return { scores, estimated, survivors: inOrder(scores).slice(0, survivors) }
+    return { scores, estimated, survivors: ascending(scores).slice(0, survivors) }
   }
 
   get #scores(): Float64Array {
@@ -290,7 +291,7 @@ export async function settle(
   margin: number,
   rescore: (places: readonly number[]) => Promise<Float64Array>,
 ): Promise<Float64Array> {
-  const order = [...places].sort((a, b) => orderOf(scores, a, b))
+  const order = [...places].sort(bySmallest(scores))
   const isClose = (rank: number) => {
     const [first, second] = [scores[order[rank] as number] as number, scores[order[rank + 1] as number] as number]
     return !(second - first > margin * Math.abs(first))
@@ -305,16 +306,6 @@ export async function settle(
   const rescored = [...close]
   const exact = await rescore(rescored)
   return scores.map((score, place) => (close.has(place) ? (exact[rescored.indexOf(place)] as number) : score))
-}
-
-/** Returns the indices of scores, smallest first. Ties go to the lower index; NaN comes last. */
-export const inOrder = (scores: Float64Array): number[] => [...scores.keys()].sort((a, b) => orderOf(scores, a, b))
-
-/** Sorts smaller scores first, NaN last, and ties by index. */
-function orderOf(scores: Float64Array, a: number, b: number): number {
-  const [first, second] = [scores[a] as number, scores[b] as number]
-  if (Number.isNaN(first) || Number.isNaN(second)) return Number(Number.isNaN(first)) - Number(Number.isNaN(second)) || a - b
-  return first - second || a - b
 }
 
 /** What a search needs besides its options. */
@@ -396,7 +387,7 @@ class PassCounter {
         this.#scored.ranked += variants.length * size
         // Counts the survivors and the runner-up, on one window if windows are rescored one by one.
         this.#scored.again += Math.min(variants.length, survivors + 1) * (lacking ? size : Math.min(1, size))
-        return { scores, survivors: inOrder(scores).slice(0, survivors) }
+        return { scores, survivors: ascending(scores).slice(0, survivors) }
       },
       dispose: () => undefined,
     }

@@ -83,6 +83,12 @@ export function scoresMap(
   // A few gates score far below all others. Without them, differences among the others can be seen.
   const low = all[Math.floor(outliers * all.length)] ?? 0
   const strength = (score: number, isKept: boolean) => (isKept ? 1 : -1) * Math.max(0, score - low)
+  const hasAttention = attention.some((score) => score !== null)
+  const ofAttention = (block: number) => {
+    const [score, isRemoved] = [attention[block] ?? null, removed[block] ?? false]
+    if (score === null) return { value: 0, text: 'attention has no score' }
+    return { value: strength(score, !isRemoved), text: `attention, score ${formatValue(score)}, ${isRemoved ? 'removed' : 'kept'}` }
+  }
   const rows = scores.map((own, block): HeatRow => {
     const sorted = [...own].sort((a, b) => b - a)
     const size = sorted.length / scoreCells
@@ -92,15 +98,8 @@ export function scoresMap(
       const isKept = (part[Math.floor(part.length / 2)] ?? 0) >= (cuts[block] ?? 0)
       return { value: strength(mean, isKept), text: `score ${formatValue(mean)}, ${isKept ? 'kept' : 'removed'}` }
     })
-    const score = attention[block]
-    const isRemoved = removed[block] ?? false
-    const first =
-      score === undefined || score === null
-        ? []
-        : [{ value: strength(score, !isRemoved), text: `attention, score ${formatValue(score)}, ${isRemoved ? 'removed' : 'kept'}` }]
-    return { label: String(block), title: `Block ${block}`, cells: [...first, ...cells] }
+    return { label: String(block), title: `Block ${block}`, cells: hasAttention ? [ofAttention(block), ...cells] : cells }
   })
-  const hasAttention = attention.some((score) => score !== null)
   return {
     rows,
     columns: [

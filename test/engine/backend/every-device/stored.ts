@@ -5,7 +5,7 @@ import { activeBackend, type StoredType } from '#engine/backend/active.ts'
 import { quantisedTypes } from '#engine/backend/ggml/quantised-types.ts'
 import { alignedBuffer } from '#engine/checkpoint/aligned-buffer.ts'
 import { toFloat32 } from '#engine/checkpoint/dtypes.ts'
-import { decodeBlocks } from '#engine/checkpoint/gguf/block-layout.ts'
+import { decodeBlocks } from '#engine/checkpoint/gguf/value-blocks.ts'
 import { pack } from '#engine/model/weights/weights.ts'
 import type { TestedDevice } from './devices.ts'
 

@@ -55,6 +55,8 @@ test('scores go from strong to weak in every row, attention first, and removed g
   expect([first?.[1], first?.[20], first?.[21], first?.[40]]).toEqual([77.5, 39.5, -37.5, -0])
   expect(rows[0]?.cells[20]?.text).toBe('score 40.50, kept')
   expect(second?.slice(1).every((value) => value <= 0)).toBe(true)
+  const gaps = scoresMap({ scores, cuts: [40, 100], attention: [3, null] }, [false, false])
+  expect(gaps.rows.map(({ cells }) => cells.length)).toEqual([gaps.columns.length, gaps.columns.length])
   const heat = heatOf(rows)
   expect([heat(89), heat(0)]).toEqual([1, 0])
   expect(heat(-22.25)).toBeCloseTo(0.5)

@@ -1,13 +1,9 @@
 import type { IncomingMessage } from 'node:http'
 import { hostname, networkInterfaces } from 'node:os'
 import { Refusal } from './refusal.ts'
-import { isSameToken } from './token.ts'
 
 /** Host names that this server accepts, as `name:port` in lower case. */
 export type HostList = ReadonlySet<string>
-
-export const eventProtocol = 'espalier'
-const tokenProtocol = 'espalier.token.'
 
 /** Refuses unknown host names. This defeats DNS rebinding, in which an attacker's domain name points at this machine. */
 export function checkHost(request: IncomingMessage, hosts: HostList): void {
@@ -29,33 +25,6 @@ export function checkOrigin(request: IncomingMessage): void {
 export function checkPageOrigin(request: IncomingMessage): void {
   const opensWindow = request.headers['sec-fetch-mode'] === 'navigate' && request.headers['sec-fetch-dest'] === 'document'
   if (!opensWindow) checkOrigin(request)
-}
-
-export function checkToken(request: IncomingMessage, token: string): void {
-  const given = bearerToken(request) ?? socketToken(request)
-  if (given === undefined)
-    throw new Refusal(401, 'The token is missing. Send it as "Authorization: Bearer …".', { 'www-authenticate': 'Bearer' })
-  if (!isSameToken(given, token)) {
-    throw new Refusal(401, 'The token has expired. Open the address shown in the terminal.', {
-      'www-authenticate': 'Bearer',
-    })
-  }
-}
-
-function bearerToken(request: IncomingMessage): string | undefined {
-  return request.headers.authorization?.match(/^bearer ([\w~.-]+)$/i)?.[1]
-}
-
-/** A page cannot set headers on a WebSocket, so it sends the token as a second protocol name. Access logs do not record it. */
-function socketToken(request: IncomingMessage): string | undefined {
-  if (request.headers.upgrade?.toLowerCase() !== 'websocket') return undefined
-  const protocols = request.headers['sec-websocket-protocol']?.split(',').map((name) => name.trim()) ?? []
-  return protocols.find((name) => name.startsWith(tokenProtocol))?.slice(tokenProtocol.length)
-}
-
-/** The protocols that a client offers when it opens the event stream. */
-export function eventProtocols(token: string): string[] {
-  return [eventProtocol, tokenProtocol + token]
 }
 
 const loopbackNames = ['127.0.0.1', 'localhost', '[::1]']

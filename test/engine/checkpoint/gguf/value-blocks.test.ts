@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { quantisedTypes } from '#engine/backend/ggml/quantised-types.ts'
-import { type BlockType, blockTypeNamed, bytesOfValues, decodeBlocks, encodeRows } from '#engine/checkpoint/gguf/block-layout.ts'
+import { type BlockType, blockTypeNamed, bytesOfValues, decodeBlocks, encodeRows } from '#engine/checkpoint/gguf/value-blocks.ts'
 
 /** Values like those of a weight matrix: bell-shaped, with a few outliers. */
 function bellShaped(count: number, seed = 1): Float32Array {
