@@ -19,7 +19,7 @@ export const trainedWeights = z.enum(['all', 'low-rank'])
 export const recoveryRequest = z.object({
   amount: recoveryAmount,
   text: dataRequest,
-  /** The highest learning rate. The default depends on the width of the model. */
+  /** The highest learning rate. The default follows from the width of the model and the size of its weights. */
   rate: z.number().positive().max(1).optional(),
   /** Default: all weights if they fit into memory. */
   trains: trainedWeights.optional(),

@@ -75,7 +75,7 @@ export async function recoverPlan(given: RecoveryInput): Promise<Recovered> {
   requireTrainable(view, plan)
   const room = roomFor(view.model.freeBytes, view.spec, plan, request.text.sequenceLength, request.trains)
   const { tokens, limit } = await chooseLength(input, room)
-  const recipe = recipeFor(view.spec, request, tokens, room.trains)
+  const recipe = recipeFor(request, tokens, room.trains)
   const { windows, used, notes } = await readText(input, recipe.tokens)
   const states = await FinalStates.of(view, [...windows, ...heldOut.flatMap((kind) => kind.windows)], run)
   const steps = Math.ceil(windows.length / recipe.windowsPerStep)
@@ -93,7 +93,7 @@ export async function recoverPlan(given: RecoveryInput): Promise<Recovered> {
       ...account,
       parameters: training.size,
       trains: room.trains,
-      rate: recipe.rate,
+      rate: training.rateOf(recipe),
       products: products === 'float32' ? 'float32' : 'bfloat16',
       text: used,
       heldOut: heldOut.map(({ kind, windows: own }) => ({ kind, windows: own.length })),
@@ -134,7 +134,7 @@ async function chooseLength(input: Timed, room: Room): Promise<{ tokens: number;
   const on = { plan, minutes: amount.minutes, text: { ...text }, together: room.together, trains: room.trains }
   const { windows, looks, costs } = await run.step({ kind: lengthStep, label: 'length of a timed recovery', on }, async () => {
     const measured = await measureCosts(input, room)
-    const { windowsPerStep } = recipeFor(input.view.spec, request, 0, room.trains)
+    const { windowsPerStep } = recipeFor(request, 0, room.trains)
     return { ...lengthWithin(left(), measured, windowsPerStep, amount.minutes), costs: measured }
   })
   return { tokens: windows * text.sequenceLength, limit: { seconds, looks, left, costs } }
@@ -148,7 +148,7 @@ async function measureCosts(input: Timed, room: Room): Promise<Costs> {
   const { sequenceLength, source, mix = [{ source }] } = request.text
   const { minutes } = request.amount as Extract<RecoveryRequest['amount'], { minutes: number }>
   const looked = heldOut.flatMap(({ windows }) => windows)
-  const recipe = recipeFor(view.spec, request, 0, room.trains)
+  const recipe = recipeFor(request, 0, room.trains)
   const start = elapsed()
   const training = await openTraining(input, room)
   const open = elapsed() - start

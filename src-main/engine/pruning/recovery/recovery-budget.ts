@@ -276,26 +276,29 @@ export function scheduleWithin(
 export interface Recipe {
   readonly tokens: number
   readonly windowsPerStep: number
-  readonly rate: number
+  /** The highest rate that was requested. Default: `usualRate`. */
+  readonly rate?: number
   readonly trains: TrainedWeights
 }
 
 /** Tokens per step. */
 export const tokensPerStep = 2048
 
-/** A rate of 4e-4 was the best at width 576. Wider models get a lower rate, as in published work. */
-const measured = { rate: 4e-4, hidden: 576 }
-
-/** The rate for the factors of a low-rank change. 2e-3 was the best at width 576. */
-const factorRate = 2e-3
+/** The rates that were the best for SmolLM2-135M: its width, the root mean square of its matrices, and the rates by what is trained. */
+const measured = { hidden: 576, weights: 0.193, all: 4e-4, 'low-rank': 2e-3 }
+const highestRates = { all: 1e-3, 'low-rank': 5e-3 }
 
 /** Returns the settings of a training: those of the request, and defaults for the rest. */
-export function recipeFor({ hidden }: DecoderSpec, { rate, text }: RecoveryRequest, tokens: number, trains: TrainedWeights): Recipe {
-  const defaultRate = trains === 'all' ? usualRate(hidden) : factorRate
-  return { tokens, windowsPerStep: Math.max(1, Math.round(tokensPerStep / text.sequenceLength)), rate: rate ?? defaultRate, trains }
+export function recipeFor({ rate, text }: RecoveryRequest, tokens: number, trains: TrainedWeights): Recipe {
+  const windowsPerStep = Math.max(1, Math.round(tokensPerStep / text.sequenceLength))
+  return { tokens, windowsPerStep, ...(rate === undefined ? {} : { rate }), trains }
 }
 
-/** Returns the default rate for all weights of a model with this hidden width. */
-export function usualRate(hidden: number): number {
-  return Math.min(1e-3, Math.max(1e-4, (measured.rate * measured.hidden) / hidden))
+/**
+ * Returns the default rate. Adam moves every weight by about the rate, so weights that are smaller need a lower one (Adafactor's relative
+ * step, arXiv 1804.04235, section 8), and so do wider models, where more moves add up.
+ * @param weights the root mean square of the matrices' entries
+ */
+export function usualRate(hidden: number, weights: number, trains: TrainedWeights): number {
+  return Math.min(highestRates[trains], measured[trains] * (measured.hidden / hidden) * (weights / measured.weights))
 }

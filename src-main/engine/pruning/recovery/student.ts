@@ -9,7 +9,7 @@ import { readStoredPart, type StoredPart, type StoredValues, weightsOf } from '#
 import { disposePart, normOf } from '#engine/model/weights/unpack.ts'
 import { blockOf, isAttention, type Part, type PartWeights, presentParts, readValues } from '#engine/model/weights/weights.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
-import type { Moments } from './adam.ts'
+import { type Moments, sumOfSquares } from './adam.ts'
 
 /** A trained tensor: its float32 values, which steps change in place, and its moments. */
 export interface Master extends Moments {
@@ -35,6 +35,8 @@ export class Student {
   readonly spec: DecoderSpec
   readonly parts: readonly Part[]
   readonly masters: ReadonlyMap<string, Master>
+  /** The root mean square of the matrices' entries before training. */
+  readonly scale: number
   readonly #keys: ReadonlyMap<Part, readonly string[]>
   readonly keeps: KeptMasters
   readonly #read: (part: Part) => Promise<StoredPart>
@@ -47,6 +49,7 @@ export class Student {
     spec: DecoderSpec,
     keys: ReadonlyMap<Part, readonly string[]>,
     masters: ReadonlyMap<string, Master>,
+    scale: number,
     keeps: KeptMasters,
     read: (part: Part) => Promise<StoredPart>,
   ) {
@@ -54,6 +57,7 @@ export class Student {
     this.parts = presentParts(spec)
     this.#keys = keys
     this.masters = masters
+    this.scale = scale
     this.keeps = keeps
     this.#read = read
   }
@@ -68,11 +72,17 @@ export class Student {
   ): Promise<Student> {
     const masters = new Map<string, Master>()
     const keys = new Map<Part, readonly string[]>()
+    let [squares, entries] = [0, 0]
     const read = (part: Part) => readStoredPart(model, plan, tensors, part)
     for (const part of presentParts(spec)) {
       const stored = await read(part)
       keys.set(part, Object.keys(stored))
-      for (const [key, values] of Object.entries(stored)) masters.set(trainedName(spec, part, key), masterOf(values, keeps))
+      for (const [key, own] of Object.entries(stored)) {
+        masters.set(trainedName(spec, part, key), masterOf(own, keeps))
+        if (own.shape.length < 2) continue
+        squares += sumOfSquares(own.values)
+        entries += own.values.length
+      }
     }
     const vectors = keeps === 'shapes' ? 'values' : keeps
     for (const [kind, name] of Object.entries(spec.finalNorm) as ['weight' | 'bias', string][]) {
@@ -81,7 +91,7 @@ export class Student {
         plan.finalNorm && tensors ? Float32Array.from(tensors.vector(finalNormName(kind))) : await readValues(model.checkpoint, name)
       masters.set(finalNormName(kind), masterOf({ values, shape: [values.length], dtype: storedDtype(model.checkpoint, name) }, vectors))
     }
-    const student = new Student(spec, keys, masters, keeps, read)
+    const student = new Student(spec, keys, masters, Math.sqrt(squares / Math.max(1, entries)), keeps, read)
     await student.refresh()
     return student
   }

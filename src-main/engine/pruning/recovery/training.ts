@@ -24,6 +24,7 @@ import {
   scheduleWithin,
   stepsToLookAt,
   type TimeLimit,
+  usualRate,
 } from './recovery-budget.ts'
 import { type Master, Student } from './student.ts'
 
@@ -268,7 +269,7 @@ export class Training {
       })
     }
     const rows = own.length * lengthOf(windows)
-    return trainStep(this.#trained, this.#pass, batches, rows, { step: index + 1, rate: rateAt(index, steps, recipe.rate) })
+    return trainStep(this.#trained, this.#pass, batches, rows, { step: index + 1, rate: rateAt(index, steps, this.rateOf(recipe)) })
   }
 
   /** Returns the mean divergence on each held-out kind of text. */
@@ -335,6 +336,11 @@ export class Training {
     if (this.#best.size === 0) return new Map()
     if (this.#trained instanceof LowRank) return this.#trained.merged(this.#best)
     return new Map([...this.#best].map(([name, values]) => [name, { ...(this.student.masters.get(name) as Master), values }]))
+  }
+
+  /** The highest rate of a training. */
+  rateOf({ rate, trains }: Recipe): number {
+    return rate ?? usualRate(this.student.spec.hidden, this.student.scale, trains)
   }
 
   /** Trained entries. */

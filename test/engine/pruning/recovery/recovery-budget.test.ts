@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { type Costs, lengthWithin } from '#engine/pruning/recovery/recovery-budget.ts'
+import { type Costs, lengthWithin, usualRate } from '#engine/pruning/recovery/recovery-budget.ts'
 
 const costs: Costs = { open: 5, step: 4, look: 6, save: 1, pass: 1, states: 0.2, text: 0 }
 
@@ -29,4 +29,13 @@ test('minutes in which nothing can be trained are refused, with those that suffi
     /^3 minutes are too short for this recovery: .* take about 5\. Choose at least 5 minutes/,
   )
   expect(lengthWithin(300, slow, 4, 5).windows).toBeGreaterThan(0)
+})
+
+test('the default rate follows the size of the weights and the width, and has a limit', () => {
+  // The widths and the root mean squares of SmolLM2-135M, Qwen2.5-Coder-0.5B, Gemma 3 270M and the sample model.
+  expect(usualRate(576, 0.193, 'all')).toBeCloseTo(4e-4, 9)
+  expect(usualRate(896, 0.0184, 'all')).toBeCloseTo(2.45e-5, 7)
+  expect(usualRate(640, 0.0344, 'all')).toBeCloseTo(6.4e-5, 6)
+  expect(usualRate(128, 0.119, 'all')).toBe(1e-3)
+  expect(usualRate(576, 0.0193, 'low-rank')).toBeCloseTo(2e-4, 9)
 })
