@@ -3,7 +3,7 @@ import { explainIssues } from '#contract/explain-issue.ts'
 import type { TensorFile } from '#contract/pruning/plan.ts'
 import { type RunEvent, runEvent } from '#contract/runs/run-events.ts'
 import type { RecordedEvent, RunEntry, RunProblem } from '#contract/runs/runs.ts'
-import { reachOfStep } from '#contract/runs/step-names.ts'
+import { isBeginStep, reachOfStep } from '#contract/runs/step-names.ts'
 import { version as ownVersion } from '#contract/version.ts'
 import type { History } from '#db/history.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
@@ -67,8 +67,19 @@ export class RunRecorder {
   getStep(name: string): FoundStep | undefined {
     const { steps } = this.#history
     const { id } = this.#row
-    const found = steps.get(id, name) ?? (this.#computesAll || reachOfStep(name) === 'own' ? undefined : steps.takeOver(id, name))
+    const found = steps.get(id, name) ?? (this.#computesAll || reachOfStep(name) === 'own' ? undefined : this.#takeOver(name))
     return found && { ...found, own: doerOf(found.value) === id }
+  }
+
+  /** Finds a step of another run, or what was measured on the begin token when the model was added. */
+  #takeOver(name: string): FoundStep | undefined {
+    const { steps, models } = this.#history
+    const found = steps.takeOver(this.#row.id, name)
+    if (found || !isBeginStep(name)) return found
+    const measured = models.find(this.#row.model)?.beginFigures
+    if (measured?.step !== name) return undefined
+    const { step: _, measuredAt: __, ...figures } = measured
+    return { value: { value: figures, seconds: 0 } }
   }
 
   /** Whether the run takes no steps from others, because it reproduces a description afresh. */

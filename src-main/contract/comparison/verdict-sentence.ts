@@ -42,19 +42,23 @@ export interface Evidence {
 export function judge(evidence: Evidence): Verdict {
   const { says, ...verdict } = answerOf(evidence)
   const [answer, ...reasons] = says
-  return { ...verdict, parts: [{ answer, reasons: [...reasons, ...mixingOf(evidence)].join(' ') }], untested: gapsOf(evidence) }
+  return {
+    ...verdict,
+    parts: [{ answer, reasons: [...reasons, ...mixingOf(evidence, verdict.file)].join(' ') }],
+    untested: gapsOf(evidence),
+  }
 }
 
 /**
  * Says whether choosing the type of each matrix pays, with the smallest file of these that is better. Otherwise states the smallest that has
- * no rival of one type.
+ * no rival of one type. `taken` is the file that the verdict names.
  */
-function mixingOf(evidence: Evidence): string[] {
+function mixingOf(evidence: Evidence, taken: WorthRow | null): string[] {
   const { mixing, cost } = evidence
   const fought = mixing.filter(({ rival }) => rival).sort((a, b) => a.pruned.cost.mean - b.pruned.cost.mean)
   const won = fought.filter(({ outcome }) => outcome === 'better')
   const [first] = won
-  if (!first) return smallerOf(evidence)
+  if (!first) return smallerOf(evidence, taken)
   const { pruned: mixed, rival, texts } = first
   const all = fought.length > 1 ? ` It pays at ${won.length} of ${fought.length} sizes.` : ''
   return [
@@ -62,14 +66,15 @@ function mixingOf(evidence: Evidence): string[] {
   ]
 }
 
-function smallerOf({ mixing, dense, deciding, cost }: Evidence): string[] {
+function smallerOf({ mixing, dense, deciding, cost }: Evidence, taken: WorthRow | null): string[] {
   const [mixed] = mixing.filter(({ rival }) => !rival).toSorted((a, b) => a.pruned.cost.mean - b.pruned.cost.mean)
   const whole = dense.find(({ weights }) => weights === null)
   if (!mixed || !whole || ![mixed.pruned, whole].every(isMeasured(deciding))) return []
   if (mixed.leftOut.some(({ name }) => name === whole.name)) return []
   const shown = deciding.map((kind) => `${shownValue(mixed.pruned, kind)} on ${kind} (unpruned: ${shownValue(whole, kind)})`)
+  const least = mixed.pruned === taken ? cost.least.replace(/ as$/, '') : `${cost.least} ${mixed.pruned.name}`
   return [
-    `No measured file of one type is ${cost.least} ${mixed.pruned.name}. Its perplexity is ${sentenceList.format(shown)}, at ${costOf(mixed.pruned, cost)} instead of ${costOf(whole, cost)}.`,
+    `No measured file of one type is ${least}. Its perplexity is ${sentenceList.format(shown)}, at ${costOf(mixed.pruned, cost)} instead of ${costOf(whole, cost)}.`,
   ]
 }
 

@@ -132,8 +132,11 @@ export const modelEntry = z.object({
   origin: z.enum(['bundled', 'linked', 'copied', 'downloaded', 'exported']),
   source: z.string().nullable(),
   description: modelDescription,
-  /** What the model's perplexity is without and with its begin token; null if that was not measured since its files changed. */
-  beginFigures: beginFigures.extend({ measuredAt: moment }).nullable(),
+  /**
+   * What the model's perplexity is without and with its begin token; null if that was not measured since its files changed. `step` names the
+   * step of runs that has this result.
+   */
+  beginFigures: beginFigures.extend({ measuredAt: moment, step: z.string().optional() }).nullable(),
   present: z.boolean(),
   bytes: z.number().int(),
   parent: id.nullable(),

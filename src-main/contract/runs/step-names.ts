@@ -11,5 +11,10 @@ export function reachOfStep(name: string): StepReach {
   return name.startsWith(stepMarks.shared) ? 'shared' : 'all'
 }
 
+/** The label of the step that decides on the begin token. */
+export const beginLabel = 'begin token'
+
+export const isBeginStep = (name: string): boolean => labelOfStep(name) === beginLabel
+
 /** Returns the label for users. Names from earlier versions have no other parts. */
 export const labelOfStep = (name: string): string => form.exec(name)?.[2] ?? name

@@ -155,8 +155,8 @@ export async function workOf(model: WorkModel, request: RunRequest): Promise<Wor
 
 /** What mixed types are assumed to remove, if anything. How much pays is known once the run has priced it, and changes the time little. */
 const usualRemoval = { sparsity: 0.25 }
-/** With this many bits per parameter or more, no part cost less than its bits in any model that was measured. */
-const enoughBits = 6
+/** With this many bits per parameter or more, no part cost less than its bits in any language model that was measured (docs/results.md). */
+const enoughBits = 4.7
 
 /** The part of a run that chooses mixed types. */
 const mixing = 'choosing types'

@@ -1,5 +1,6 @@
 import { type BeginChoice, type BeginFigures, lowersClearly, type UsedBegin } from '#contract/data/begin-token.ts'
 import { EspalierError } from '#contract/errors.ts'
+import { beginLabel } from '#contract/runs/step-names.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { readText } from '#engine/checkpoint/regular-file.ts'
 import { locateBundled } from '#engine/data/bundled.ts'
@@ -75,12 +76,12 @@ async function decidingWindows({ spec, tokenizer }: Beginner): Promise<Windows> 
   return length < 3 ? [] : cutWindows(ids, length, fewWindows)
 }
 
-const beginStep: StepKind = { version: 1 }
+const beginStep: StepKind = { version: 1, anywhere: true }
 
 /** The step whose result is what `measureBegin` returns for the dense model. */
 export const beginRequest = (windows: Windows, id: number): StepRequest => ({
   kind: beginStep,
-  label: 'begin token',
+  label: beginLabel,
   on: { windows, id },
 })
 

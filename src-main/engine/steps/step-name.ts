@@ -23,6 +23,8 @@ export type Dependency =
 export interface StepKind {
   readonly version: number
   readonly reach?: StepReach
+  /** Whether all backends and precisions share the result: it is computed in float32 and only has to be about right. */
+  readonly anywhere?: true
 }
 
 /** One step: its kind, a label for users, and everything its result depends on. */
@@ -48,9 +50,9 @@ const numbersVersion = 2
 
 /** Names a step; nothing else does. Equal names mean equal results, whichever run, experiment or clone computed them. */
 export function nameStep({ kind, label, on }: StepRequest, base: StepBase | null): StepName {
-  const { version, reach = 'all' } = kind
+  const { version, reach = 'all', anywhere } = kind
   const hash = createHash('sha256')
-  feed(hash, [numbersVersion, base && { ...base }, label, version, on])
+  feed(hash, [numbersVersion, base && (anywhere ? { model: base.model } : { ...base }), label, version, on])
   return `${stepMarks[reach]}${label} #${hash.digest('hex')}` as StepName
 }
 

@@ -4,6 +4,7 @@ import { mixedBudget } from '#contract/runs/amount-text.ts'
 import { pruningSeconds } from '#contract/runs/measures.ts'
 import { mostShown } from '#contract/runs/queue.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
+import { beginLabel } from '#contract/runs/step-names.ts'
 import { type NoEstimate, type RunEstimate, type Work, work } from '#contract/runs/time/estimate.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { missingModel } from '#jobs/run-actions.ts'
@@ -37,7 +38,12 @@ export class Estimates {
     const rates = this.#rates()
     if (!rates) return undefined
     const experience = new Experience(await this.#finished(model, signal), rates)
-    return (method, own) => estimateRun(method, own, rates, experience)
+    // What was measured on the begin token when the model was added, or by a run, is found by others.
+    const isMeasured = this.#context.history.models.find(model)?.beginFigures != null
+    return (method, { hidden, phases }) => {
+      const left = isMeasured ? phases.filter(({ part }) => part !== beginLabel) : phases
+      return estimateRun(method, { hidden, phases: left }, rates, experience)
+    }
   }
 
   /** Estimates the listed runs of the queue, in order. A step that runs of an experiment share counts for the first of them. */

@@ -5,6 +5,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { beginFigures } from '#contract/data/begin-token.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { type ModelDescription, type ModelDetail, type ModelEntry, modelDescription, type Transfer } from '#contract/models/models.ts'
+import { isBeginStep } from '#contract/runs/step-names.ts'
 import { newId } from '#db/ids.ts'
 import type { NewModel, StoredModel } from '#db/models.ts'
 import { openHub } from '#hub/hub.ts'
@@ -99,9 +100,16 @@ export class Library {
     const { transfer, over } = this.#transfers.begin(work, async (signal, report) => {
       const measuredAt = Date.now()
       const onEvent = (event: unknown) => report({ turns: event as { done: number; total: number } })
-      const found = beginFigures.nullable().parse(await this.#context.exporter.perform(task, { signal, onEvent }).result)
-      await this.#context.history.writes.write('models', () => {
-        if (found) this.#context.history.models.patch(id, { beginFigures: { ...found, measuredAt } })
+      const { exporter, history } = this.#context
+      // Found by runs with `auto`, as this finds theirs.
+      let step: string | undefined
+      const getStep = (asked: string) => {
+        if (isBeginStep(asked)) step = asked
+        return history.steps.find(asked)
+      }
+      const found = beginFigures.nullable().parse(await exporter.perform(task, { signal, onEvent, getStep }).result)
+      await history.writes.write('models', () => {
+        if (found) history.models.patch(id, { beginFigures: { ...found, measuredAt, ...(step === undefined ? {} : { step }) } })
         this.tell(id)
       })
       return null

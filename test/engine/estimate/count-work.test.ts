@@ -147,10 +147,10 @@ describe('the work of a run', () => {
   })
 
   test('of bytes that are divided between parts and bits counts the method, its repair, and the choice of types twice', async () => {
-    const weights = 'MIXED:2000000' as const
+    const weights = 'MIXED:1500000' as const
     const mixed = { weights, calibration: text('calibration.txt', 4) }
     const repair = { kind: 'in-order' as const, calibration: text('calibration.txt', 4) }
-    const amount = { bytes: 2e6, format: 'gguf', type: weights } as const
+    const amount = { bytes: 1.5e6, format: 'gguf', type: weights } as const
     const divided = request({ ...mixed, method: 'gates', options: { steps: 30 }, amount, repair })
     const dense = request({ ...mixed, method: 'dense', amount: { sparsity: 0 } })
     for (const part of ['pruning', 'repair', 'perplexity']) expect(await partOf(divided, part), part).toBeGreaterThan(0)
@@ -166,7 +166,7 @@ describe('the work of a run', () => {
     expect(whole.every((step) => dividing.includes(step))).toBe(true)
     expect(new Set(dividing).size).toBe(2 * whole.length)
     // With many bits for each parameter, none is removed, and nothing but the dense model is priced.
-    const large = { ...divided, weights: 'MIXED:2500000' as const, amount: { ...amount, bytes: 2.5e6, type: 'MIXED:2500000' as const } }
+    const large = { ...divided, weights: 'MIXED:2000000' as const, amount: { ...amount, bytes: 2e6, type: 'MIXED:2000000' as const } }
     expect(await steps(large)).toEqual(whole)
     expect(await partOf(large, 'pruning')).toBe(0)
   })

@@ -1,5 +1,6 @@
 import { cpSync, utimesSync } from 'node:fs'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { expect, test } from 'vitest'
 import { lowersClearly } from '#contract/data/begin-token.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
@@ -23,30 +24,32 @@ test('a model states both perplexities once they were measured, until its files 
   const figures = () => eventually(async () => (await call('models.get', { id: model.id })).beginFigures, 'the figures', 60_000)
   const [first, second] = [await call('models.measureBegin', { id: model.id }), await call('models.measureBegin', { id: model.id })]
   expect(second.id, 'a model is measured once at a time').toBe(first.id)
-  const { measuredAt, ...measured } = await figures()
+  const { measuredAt, step = '', ...measured } = await figures()
   expect(measured).toMatchObject({ windows: 4, sequenceLength: 256 })
   expect(measuredAt).toBeGreaterThan(past.getTime())
+  const windows = join(import.meta.dirname, '../../fixtures/texts/wikitext-2-test.txt')
+  const runWith = async (precision: 'float32' | 'bfloat16', length: number) => {
+    const data = { source: windows, sequenceLength: length, windows: 2 }
+    const shared = { method: 'dense', amount: { sparsity: 0 }, options: {}, seed: 0, beginToken: 'auto', backend: 'auto' } as const
+    const request = { ...shared, precision, measures: [{ kind: 'perplexity' as const, data, name: 'test' }] }
+    const { id } = await call('runs.create', { model: model.id, request })
+    await runEnded(workbench, id)
+    const recorded = new DatabaseSync(join(workbench.folder, 'history.sqlite'), { readOnly: true })
+    const has = recorded.prepare('SELECT count(*) AS steps FROM steps WHERE run = ? AND name = ?').get(id, step)
+    recorded.close()
+    return { ...(await call('runs.get', { id })), measuredBegin: has?.steps === 1 }
+  }
+  const found = await runWith('bfloat16', 32)
+  expect(found.beginToken?.figures).toEqual(measured)
+  expect(found.measuredBegin, 'measured when the model was added').toBe(false)
 
   const now = new Date(Date.now() + 60_000)
   utimesSync(join(path, 'model.safetensors'), now, now)
   await eventually(async () => (await call('models.get', { id: model.id })).beginFigures === null || null, 'the figures to be gone', 20_000)
   utimesSync(join(path, 'model.safetensors'), past, past)
 
-  const windows = join(import.meta.dirname, '../../fixtures/texts/wikitext-2-test.txt')
-  const run = await call('runs.create', {
-    model: model.id,
-    request: {
-      method: 'dense',
-      amount: { sparsity: 0 },
-      options: {},
-      seed: 0,
-      measures: [{ kind: 'perplexity', data: { source: windows, sequenceLength: 64, windows: 2 }, name: 'test' }],
-      beginToken: 'auto',
-      backend: 'auto',
-    },
-  })
-  await runEnded(workbench, run.id)
-  const { beginToken, parameters } = await call('runs.get', { id: run.id })
+  const { beginToken, parameters, measuredBegin } = await runWith('float32', 64)
+  expect(measuredBegin).toBe(true)
   expect(beginToken).toEqual({ asked: 'auto', begins: lowersClearly(measured), token: '<s>', figures: measured })
   expect(parameters.beginToken).toBe('auto')
   expect(await figures()).toMatchObject(measured)
