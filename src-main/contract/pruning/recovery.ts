@@ -74,7 +74,10 @@ const windowTokens = 512
 /** Kinds of documents in the bundled mixed text that no recovery trains on. The divergence on them decides which weights are kept. */
 export const heldOutKinds = ['definitions', 'lists', 'technical'] as const
 
-/** Number of windows of each of these kinds. */
+/** The kind of a text of the person's own that was split, of which some windows are held out too. */
+export const ownTextKind = 'your text'
+
+/** Number of windows of each kind. */
 export const heldOutWindows = 8
 
 /** Weights are rejected if the divergence on one kind grows by more nats than this, which raises its perplexity by 5 %. */

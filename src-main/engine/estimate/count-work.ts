@@ -3,6 +3,7 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { promptsUpTo, shortestTurnSeconds, usualRounds, writtenTokens } from '#contract/exports/file-bench.ts'
 import { paperBeams, withinContext } from '#contract/protocol.ts'
+import { heldOutKinds } from '#contract/pruning/recovery.ts'
 import { isPlain, mixedBudget } from '#contract/runs/amount-text.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { openPart, type PhaseWork, type Work } from '#contract/runs/time/estimate.ts'
@@ -26,6 +27,7 @@ import { addPasses, type Method, parseOptions } from '#engine/pruning/method.ts'
 import { rowsOf } from '#engine/pruning/methods/vocabulary.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
 import { readingDense } from '#engine/pruning/recovery/final-states.ts'
+import { ownPartOf } from '#engine/pruning/recovery/held-out.ts'
 import { recoveryPhases } from '#engine/pruning/recovery/recover.ts'
 import { recovering } from '#engine/pruning/recovery/training.ts'
 import { writingText, writtenTogether } from '#engine/pruning/recovery/written-text.ts'
@@ -274,7 +276,8 @@ class RequestWork {
   async #recovery({ amount, text }: NonNullable<RunRequest['recover']>): Promise<PhaseWork[]> {
     if ('minutes' in amount) return [{ ...noWork, phase: recovering, part: 'recovery', seconds: 60 * amount.minutes }]
     const { windows, tokens } = await this.#counts.count({ ...text, windows: Math.max(1, Math.round(amount.tokens / text.sequenceLength)) })
-    const phases = recoveryPhases(this.#counts.model.spec.blocks.length, windows, this.#counts.left).map((phase) => ({
+    const kinds = heldOutKinds.length + (ownPartOf(text) ? 1 : 0)
+    const phases = recoveryPhases(this.#counts.model.spec.blocks.length, windows, kinds, this.#counts.left).map((phase) => ({
       ...this.#counts.timed(phase, 'recovery', tokens),
       faster: phase.phase === readingDense ? this.#counts.rankingProducts() : trainingProducts,
     }))

@@ -68,7 +68,7 @@ export async function recover(
     run,
     request: { amount, text },
     read: (windows, choose) => readData(model, tokenizer, { ...text, windows }, seed, { accepts: isTrained, choose }),
-    heldOut: await readHeldOut(text.sequenceLength, (data, accepts) => readData(model, tokenizer, data, 0, { accepts })),
+    heldOut: await readHeldOut(text, (data, from, accepts) => readData(model, tokenizer, data, from, accepts ? { accepts } : {})),
     apart: [...used, ...(await readTests(model, testPath))],
   })
 }

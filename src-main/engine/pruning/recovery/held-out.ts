@@ -1,7 +1,7 @@
 import { at } from '#contract/at.ts'
 import { meanOf } from '#contract/comparison/statistics.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
-import { heldOutKinds, heldOutWindows, mostGrowth, type RecoveryPoint } from '#contract/pruning/recovery.ts'
+import { heldOutKinds, heldOutWindows, mostGrowth, ownTextKind, type RecoveryPoint } from '#contract/pruning/recovery.ts'
 import type { KindFilter } from '#engine/data/source.ts'
 import type { Windows } from '#engine/data/windows.ts'
 
@@ -14,20 +14,35 @@ export interface HeldOutKind {
 /** Whether a recovery may train on documents of this kind. */
 export const isTrained = (kind: string): boolean => !(heldOutKinds as readonly string[]).includes(kind)
 
+/** Draws the held-out windows of an own text. A fixed seed, so that all runs of an experiment hold out the same. */
+const ownSeed = 1
+
 /**
  * Reads the windows that decide which weights are kept. They are spread evenly over each kind's part of the bundled mixed text, because
- * windows of one document are similar.
+ * windows of one document are similar. If the training text has a split text of the person's own, some of its windows decide too.
  */
 export async function readHeldOut(
-  sequenceLength: number,
-  read: (data: DataRequest, accepts: KindFilter) => Promise<{ readonly windows: Windows }>,
+  text: DataRequest,
+  read: (data: DataRequest, seed: number, accepts?: KindFilter) => Promise<{ readonly windows: Windows }>,
 ): Promise<HeldOutKind[]> {
+  const { sequenceLength } = text
   const found: HeldOutKind[] = []
   for (const kind of heldOutKinds) {
-    const { windows } = await read({ source: 'mixed', sequenceLength }, (own) => own === kind)
+    const { windows } = await read({ source: 'mixed', sequenceLength }, 0, (own) => own === kind)
     found.push({ kind, windows: spread(windows, heldOutWindows) })
   }
+  const own = ownPartOf(text)
+  if (own) {
+    const { windows } = await read({ ...own, sequenceLength, windows: heldOutWindows }, ownSeed)
+    found.push({ kind: ownTextKind, windows })
+  }
   return found
+}
+
+/** The part of a training text that is a split text of the person's own. */
+export function ownPartOf({ source, split, mix = [] }: DataRequest): Pick<DataRequest, 'source' | 'split'> | undefined {
+  const own = [{ source, split }, ...mix].find((part) => part.split)
+  return own && { source: own.source, split: own.split }
 }
 
 function spread(windows: Windows, count: number): Windows {

@@ -2,7 +2,7 @@ import { at } from '#contract/at.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { heldOutKinds, heldOutWindows, type Recovery, type RecoveryRequest } from '#contract/pruning/recovery.ts'
+import { heldOutWindows, type Recovery, type RecoveryRequest } from '#contract/pruning/recovery.ts'
 import { selfWritten } from '#contract/titles.ts'
 import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -274,10 +274,11 @@ const headProducts = 3
 /**
  * Returns the work of a recovery.
  * @param windows that are trained on
+ * @param kinds of held-out text
  * @param left the share of the block stack that the plan leaves
  */
-export function recoveryPhases(blocks: number, windows: number, left: number): MethodPhase[] {
-  const heldOut = heldOutKinds.length * heldOutWindows
+export function recoveryPhases(blocks: number, windows: number, kinds: number, left: number): MethodPhase[] {
+  const heldOut = kinds * heldOutWindows
   const measured = heldOut * (measurementsOf(windows) + 1)
   const dense = (windows + heldOut) * blocks
   const own = blocks * left * (trained * windows + measured)

@@ -66,7 +66,7 @@ export async function recoverResult(place: RunPlace, result: MethodResult): Prom
     tensors: result.tensors,
     request: wanted,
     read: (windows, choose) => place.read({ ...wanted.text, windows }, seed, { accepts: isTrained, choose, write }),
-    heldOut: await readHeldOut(wanted.text.sequenceLength, (data, accepts) => place.read(data, 0, { accepts })),
+    heldOut: await readHeldOut(wanted.text, (data, from, accepts) => place.read(data, from, accepts ? { accepts } : {})),
     apart: await windowsInUse(place),
     elapsed: () => (performance.now() - start) / 1000 + steps.foundSeconds - ownFound,
     run,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { heldOutKinds, heldOutWindows } from '#contract/pruning/recovery.ts'
+import { heldOutKinds, heldOutWindows, ownTextKind } from '#contract/pruning/recovery.ts'
 import { endsEarly, readHeldOut, scoreOf } from '#engine/pruning/recovery/held-out.ts'
 
 const planned = 8000
@@ -58,8 +58,8 @@ test('weights are scored by the mean of all kinds, and never used if one kind be
 test('held-out windows of a kind are spread over all of it', async () => {
   const accepted: string[] = []
   const windows = Array.from({ length: 80 }, (_, i) => Int32Array.of(i))
-  const kinds = await readHeldOut(1, async (data, accepts) => {
-    expect(data).toEqual({ source: 'mixed', sequenceLength: 1 })
+  const kinds = await readHeldOut({ source: 'mixed', sequenceLength: 1 }, async (data, seed, accepts = () => false) => {
+    expect([data, seed]).toEqual([{ source: 'mixed', sequenceLength: 1 }, 0])
     accepted.push(...['prose', ...heldOutKinds].filter(accepts))
     return { windows: accepted.length === 2 ? windows.slice(0, 3) : windows }
   })
@@ -70,4 +70,17 @@ test('held-out windows of a kind are spread over all of it', async () => {
   expect(numbers[0]).toHaveLength(heldOutWindows)
   // A short kind contributes everything it has.
   expect(numbers[1]).toEqual([0, 1, 2])
+})
+
+test('a split text of the person’s own has held-out windows too, drawn from its part for choices', async () => {
+  const own = { source: '/notes', split: { part: 'choosing' as const, seed: 3 } }
+  const mix = [
+    { ...own, share: 0.5 },
+    { source: 'mixed', share: 0.5 },
+  ]
+  const kinds = await readHeldOut({ source: 'both', sequenceLength: 1, mix }, async (data, seed) => ({
+    windows: data.source === own.source ? [Int32Array.of(seed)] : [Int32Array.of(0)],
+  }))
+  expect(kinds.map(({ kind }) => kind)).toEqual([...heldOutKinds, ownTextKind])
+  expect(kinds.at(-1)?.windows[0]?.[0]).toBeGreaterThan(0)
 })
