@@ -42,17 +42,19 @@ sharing.push(
   'test/setup/{audit,licences,planning,scripts,shipped,tools}.test.ts',
 )
 
-/** Files that take over half of the time: journeys in a browser, killed processes, and every recorded model. `npm test -- --long` and `.ci/run` run them. */
+/** Files that take most of the time: journeys in a browser, whole commands, killed processes, and every recorded model. `npm test -- --long` and `.ci/run` run them. */
 const long = [
   'e2e/{bulk,clicks,journey,keyboard,numbers,quick,recovery,repair,truth,typed,what-broke}',
   'jobs/{kill,kill-recovery}',
-  'services/same-as-fresh',
-  'cli/{demo,save-refusals}',
+  'services/{replaced-model,same-as-fresh}',
+  'cli/{demo,prune,save-refusals}',
   'engine/export/gguf/same-as-llama',
   'engine/pruning/{every-method,mixed-parity}',
   'engine/pruning/ablations/parity',
+  'engine/pruning/gates/gate-pass',
   'engine/pruning/methods/{2ssp-experts,depth-scores,evopress,reap,slicegpt}',
-  'engine/pruning/recovery/families',
+  'engine/pruning/recovery/{families,recover}',
+  'engine/tasks/weight-types',
 ].map((file) => `test/${file}.test.ts`)
 
 const slurm = 'test/slurm/**/*.test.ts'

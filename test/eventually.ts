@@ -2,7 +2,10 @@ import { patience } from './patience.ts'
 
 type Missing = false | undefined | null
 
-/** Asks until the answer is neither false nor missing, or until it is what `holds` wants. An error says what was `sought`, or the last answer. */
+/**
+ * Asks until the answer is neither false nor missing, or until it is what `holds` wants. An error says what was `sought`, or the last answer.
+ * `rarest` is the longest pause between two questions, in milliseconds.
+ */
 export async function eventually<Value>(
   ask: () => Promise<Value | Missing> | Value | Missing,
   sought: string,
@@ -12,11 +15,13 @@ export async function eventually<Value>(
   ask: () => Promise<Value> | Value,
   holds: (value: Value) => boolean,
   milliseconds?: number,
+  rarest?: number,
 ): Promise<Value>
 export async function eventually<Value>(
   ask: () => Promise<Value> | Value,
   sought: string | ((value: Value) => boolean),
   milliseconds = 20_000,
+  rarest = 100,
 ): Promise<Value> {
   const holds = typeof sought === 'string' ? (value: Value) => Boolean(value) : sought
   const limit = milliseconds * patience
@@ -28,6 +33,6 @@ export async function eventually<Value>(
     const missing = () => (typeof sought === 'string' ? sought : `last seen was ${JSON.stringify(value)?.slice(0, 600)}`)
     if (waited > limit) throw new Error(`Not within ${limit} ms: ${missing()}`)
     // Often at first and less often later: asking costs processor time that what is waited for needs.
-    await new Promise((resolve) => setTimeout(resolve, Math.min(100, 10 + waited / 20)))
+    await new Promise((resolve) => setTimeout(resolve, Math.min(rarest, 10 + waited / 20)))
   }
 }

@@ -7,7 +7,8 @@ export async function eventually<Value>(
   holds: (value: Value) => boolean,
   milliseconds: number,
 ): Promise<Value> {
-  const value = await wait(ask, holds, milliseconds)
+  // Each question goes through a browser or a server.
+  const value = await wait(ask, holds, milliseconds, 250)
   expect(holds(value)).toBe(true)
   return value
 }

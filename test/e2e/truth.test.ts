@@ -716,8 +716,9 @@ test('an ablation is started from the screen, and its plot and table are shown',
   await page.getByRole('checkbox', { name: /^L1 norm/ }).check()
   await page.getByRole('button', { name: /^Options of .*L1/ }).click()
   await page.getByRole('textbox', { name: 'Sparsities' }).fill('0.25, 0.5')
-  await page.getByRole('textbox', { name: 'Windows' }).fill('8')
+  await page.getByRole('textbox', { name: 'Windows' }).fill('2')
   await page.getByRole('textbox', { name: 'Windows' }).blur()
+  await page.getByRole('spinbutton', { name: /at most/ }).fill('2')
   await page.getByRole('textbox', { name: 'Name' }).first().fill('Norms')
   const add = page.getByRole('button', { name: 'Add to the queue' })
   await eventually(
