@@ -14,7 +14,7 @@ import type { PartGates } from '#engine/pruning/gates/gated-part.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { fullModels, mixtureModels, type ReferenceModel } from '../../../fixtures/reference.ts'
 import { testedBackend } from '../../../fixtures/tested-backend.ts'
-import { batchOf, denseStates, lengthOf, trainedModels } from '../recovery/training.ts'
+import { batchOf, denseStates, lengthOf, tokensFor, trainedModels } from '../recovery/training.ts'
 import { openReference } from '../running.ts'
 
 const { bf16 } = await openBackend(testedBackend)
@@ -100,9 +100,7 @@ describe.each(supported)('%s', (name) => {
     async (objective) => {
       const { model, calibration } = open()
       const { spec } = model
-      // Longer than the windows of attention and the chunks of DeltaNets.
-      const longest = Math.max(...spec.blocks.map((_, block) => spec.slidingWindow(block) ?? (spec.block(block).delta ? 64 : 32)))
-      const windows = calibration.slice(0, 2).map((window) => window.slice(0, longest + 16))
+      const windows = calibration.slice(0, 2).map((window) => window.slice(0, tokensFor(spec)))
       const { dense, ...text } = batchOf(windows, await denseStates(model, windows))
       const batch = objective === 'divergence' ? { ...text, dense } : text
       const view = denseView(model)

@@ -5,7 +5,7 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { trainedShapes } from '#engine/pruning/recovery/recovery-budget.ts'
 import type { Master } from '#engine/pruning/recovery/student.ts'
 import { openReference } from '../running.ts'
-import { batchOf, denseStates, gradientsOf, lengthOf, openTraining, trainedModels } from './training.ts'
+import { batchOf, denseStates, gradientsOf, lengthOf, openTraining, tokensFor, trainedModels } from './training.ts'
 
 /** Removes half of the first block's neurons and, if there are three blocks, the attention of the second and the MLP of the third. */
 function planFor({ blocks }: DecoderSpec): Plan {
@@ -57,10 +57,8 @@ describe.each(trainedModels)('%s', (name) => {
     'every gradient is the slope of the divergence along it, low rank: %s',
     async (lowRank) => {
       const { model, calibration } = open()
-      // Longer than the attention windows and than the pieces of a DeltaNet.
       const { spec } = model
-      const needsMany = spec.blocks.some((_, block) => spec.slidingWindow(block) !== undefined || spec.block(block).delta)
-      const windows = calibration.slice(0, 1).map((window) => window.slice(0, needsMany ? 144 : 64))
+      const windows = calibration.slice(0, 1).map((window) => window.slice(0, Math.max(64, tokensFor(spec))))
       const plan = planFor(spec)
       const checked = checkedSubmodules(spec, plan)
       const { student, trained, pass, dispose } = await openTraining(model, plan, { lowRank })

@@ -172,7 +172,6 @@ describe('stories260k', () => {
   test.each([
     ['shortgpt', { blocks: 1 }, {}],
     ['blockpruner_submodule', { sparsity: 0.3 }, {}],
-    ['evopress_submodule', { blocks: 1 }, { generations: 2, offspring: 4, startStates: 4, windows: 4, finalWindows: 2 }],
   ] as [MethodId, Amount, object][])('brings a plan of %s back', async (id, amount, options) => {
     const bench = open()
     const { plan } = await prune(methods[id] as Method, bench, amount, { windows: 2, ...options } as never)

@@ -1,5 +1,6 @@
 import { type Tensor, tensor2d } from '@tensorflow/tfjs-core'
 import type { Plan } from '#contract/pruning/plan.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
 import type { Model } from '#engine/model/model.ts'
 import type { HeadChunk } from '#engine/model/parts/head/embedding-and-head.ts'
@@ -16,6 +17,10 @@ import { familyModels, fullModels, type ReferenceModel, variedModels } from '../
  */
 const likeOthers: readonly ReferenceModel[] = ['mistral-tiny', 'qwen2-tiny-tied', 'qwen2-yarn', 'qwen3-tied', 'olmo2', 'phi4-mini']
 export const trainedModels = [...fullModels, ...variedModels, ...familyModels].filter((name) => !likeOthers.includes(name))
+
+/** Tokens of a window that is longer than the windows of attention and the chunks of DeltaNets. */
+export const tokensFor = (spec: DecoderSpec): number =>
+  16 + Math.max(...spec.blocks.map((_, block) => spec.slidingWindow(block) ?? (spec.block(block).delta ? 64 : 32)))
 
 /** A student for a plan, with everything for its forward and backward pass. */
 export async function openTraining(
