@@ -9,6 +9,7 @@ import { type Measure, pruningSeconds, pruningTime } from '#contract/runs/measur
 import { type RunDocument, runDocument, studyDocument } from '#contract/runs/run.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { RunEnvironment } from '#contract/runs/runs.ts'
+import { beginLabel } from '#contract/runs/step-names.ts'
 import type { History } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
 import { queueMissingBaseline } from '#db/runs/baselines.ts'
@@ -66,8 +67,10 @@ export function storeResult(history: History, row: RunRow, { result, environment
 }
 
 /** Stores with the model what a run measured to decide on the begin token. */
-function keepBeginFigures({ models }: History, { model }: RunRow, { figures }: Partial<UsedBegin> = {}): void {
-  if (figures && models.find(model)?.beginFigures === null) models.patch(model, { beginFigures: { ...figures, measuredAt: Date.now() } })
+function keepBeginFigures({ models, steps }: History, { model, id }: RunRow, { figures }: Partial<UsedBegin> = {}): void {
+  if (!figures || models.find(model)?.beginFigures !== null) return
+  const step = steps.named(id, beginLabel)
+  models.patch(model, { beginFigures: { ...figures, measuredAt: Date.now(), ...(step === undefined ? {} : { step }) } })
 }
 
 /** Stores the result of an inspection. Generated answers become a transcript. */

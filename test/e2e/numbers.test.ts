@@ -198,7 +198,7 @@ async function look(part: Locator, times: ShownTime[]): Promise<void> {
 const lengthy = [64, 80, 96, 112, 128].map((sequenceLength) => ({
   ...perplexity(0),
   name: `windows of ${sequenceLength}`,
-  data: { ...data(240, 'calibration.txt'), sequenceLength },
+  data: { ...data(400, 'calibration.txt'), sequenceLength },
 }))
 
 /** Half of the times shown, except in the last second, were within a factor of 2.5 of what it then took. */

@@ -1,16 +1,17 @@
-import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { cp, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { referenceModel } from '../fixtures/reference.ts'
+import { scratchFolder } from '../fixtures/scratch.ts'
 import { eventually } from './eventually.ts'
 import { type Opened, openOnScreen } from './opened.ts'
 import { go, type Screen } from './screens.ts'
 
 vi.setConfig({ testTimeout: 400_000 })
 
+const models = scratchFolder('models')
 let opened: Opened
 let workbench: Opened['workbench']
 let page: Page
@@ -33,7 +34,7 @@ afterAll(() => opened?.close())
 
 test('an experiment is set up with and without recovery; its curves are live, and its panel says which weights were taken', async () => {
   // Two blocks, much smaller than the sample model: what is trained here is what takes the time.
-  const folder = join(await mkdtemp(join(tmpdir(), 'espalier-two-blocks-')), 'two-blocks')
+  const folder = join(models, 'two-blocks')
   await cp(await referenceModel('stories260k'), folder, { recursive: true })
   const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'))
   await writeFile(join(folder, 'config.json'), JSON.stringify({ ...config, num_hidden_layers: 2 }))

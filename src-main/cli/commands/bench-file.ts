@@ -2,7 +2,7 @@ import { basename, resolve } from 'node:path'
 import type { Input } from '#contract/api.ts'
 import { type BeginChoice, beginChoice, beginText } from '#contract/data/begin-token.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { type Figure, type FileBench, usualPrompts, usualRounds } from '#contract/exports/file-bench.ts'
+import { type Figure, type FileBench, mostFiles, usualPrompts, usualRounds } from '#contract/exports/file-bench.ts'
 import { existing } from '../flags/flag-values.ts'
 import { followTransfer } from './output/follow-transfer.ts'
 import { printJson, printTable, showBytes } from './output/print.ts'
@@ -42,7 +42,10 @@ const flags = {
 } as const
 
 export const benchFile = command('bench-file', help, async (given) => {
-  const { values, words } = readFlags(given, flags, { least: 1, most: 20, name: 'A GGUF file' })
+  const { values, words } = readFlags(given, flags, { least: 1, most: mostFiles, name: 'A GGUF file' })
+  const files = [...(values.against === undefined ? [] : [values.against]), ...words]
+  if (files.length > mostFiles)
+    throw new EspalierError('usage', `${files.length} files were given; at most ${mostFiles} are measured together.`)
   const toPath = (path: string) => (isRemote(values) ? path : resolve(path))
   const toText = (source: string) => (isRemote(values) ? source : existing('text', source))
   const window = {
@@ -54,7 +57,7 @@ export const benchFile = command('bench-file', help, async (given) => {
   // Two files of one name have different columns.
   const nameOf = (name: string, at: number) => (names.indexOf(name) === names.lastIndexOf(name) ? name : (sources[at] as string))
   const request: Input<'bench.files'> = {
-    files: [...(values.against === undefined ? [] : [values.against]), ...words].map(toPath),
+    files: files.map(toPath),
     texts: sources.map((source, at) => ({ name: nameOf(names[at] as string, at), data: { source: toText(source), ...window } })),
     beginToken: readBegin(values.begin_token),
     prompts: values.prompts.split(',').map((length) => readCount(length, '--prompts', 2 ** 20)),

@@ -45,7 +45,7 @@ function parse<T extends ParseArgsOptionsConfig>(parameters: string[], options: 
 
 /** Parses a whole number from `least` to `most`. Throws `usage`. */
 export function readCount(text: string, flag: string, most: number, least = 1): number {
-  const count = Number(text)
+  const count = Number(text.trim() || Number.NaN)
   if (!Number.isInteger(count) || count < least || count > most)
     throw new EspalierError('usage', `${flag} is "${text}"; it must be a whole number from ${least} to ${most.toLocaleString('en')}.`)
   return count

@@ -53,8 +53,10 @@ async function read({ call }: CommandDoor, experiment: string): Promise<Compared
       'invalid',
       `The experiment prunes ${models.size} models. A verdict is about one model. Make an experiment for each.`,
     )
-  for (const { name, runs } of others)
-    console.error(`Left out: ${plural(runs.filter(isPruned).length, 'pruned run')} of ${printable(name)}.`)
+  for (const { name, runs } of others) {
+    const pruned = runs.filter(isPruned).length
+    if (pruned > 0) console.error(`Left out: ${plural(pruned, 'pruned run')} of ${printable(name)}.`)
+  }
   return latest.runs
 }
 

@@ -28,8 +28,8 @@ export function bestOf<Group extends Measured>(results: readonly Group[], column
 }
 
 /**
- * Returns the best of some results that can be compared, and then all that do not differ clearly from it. One is left out if nothing shows how much both vary. Times are compared by their
- * speed-up if all results have one, because changes of times are derived from it.
+ * Returns the best of some results that can be compared, and then all that do not differ clearly from it. One is left out if nothing shows
+ * how much both vary. Times are compared by their speed-up if all results have one, because changes of times are derived from it.
  */
 export function leadersOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn): Group[] {
   const pace = speedUpOf(column)

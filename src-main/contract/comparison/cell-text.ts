@@ -25,7 +25,10 @@ export function significantDigits(value: number): string {
 /** Shares closer than this to none or all differ from them by rounding only. */
 const roundedShare = 1e-9
 
-/** Writes a share in percent, with one decimal if needed: `37.5 %`. Only none is written as `0 %` and only all as `100 %`: `99.97 %`, `> 99.99 %`. */
+/**
+ * Writes a share in percent, with one decimal if needed: `37.5 %`. Only none is written as `0 %` and only all as `100 %`: `99.97 %`,
+ * `> 99.99 %`.
+ */
 export function shareText(share: number): string {
   const isPart = share > roundedShare && share < 1 - roundedShare
   for (const decimals of [1, 2]) {

@@ -1,4 +1,5 @@
 import { isTimed } from '../runs/time/speed.ts'
+import { upperFirst } from '../words.ts'
 import { type Cost, costText } from './costs.ts'
 import { basisText, type Difference, differenceText, inverse } from './difference.ts'
 import type { Duel, TextDifference, WorthRow } from './worth.ts'
@@ -72,9 +73,9 @@ function smallerOf({ mixing, dense, deciding, cost }: Evidence, taken: WorthRow 
   if (!mixed || !whole || ![mixed.pruned, whole].every(isMeasured(deciding))) return []
   if (mixed.leftOut.some(({ name }) => name === whole.name)) return []
   const shown = deciding.map((kind) => `${shownValue(mixed.pruned, kind)} on ${kind} (unpruned: ${shownValue(whole, kind)})`)
-  const least = mixed.pruned === taken ? cost.least.replace(/ as$/, '') : `${cost.least} ${mixed.pruned.name}`
+  const named = mixed.pruned === taken ? 'It' : upperFirst(mixed.pruned.name)
   return [
-    `No measured file of one type is ${least}. Its perplexity is ${sentenceList.format(shown)}, at ${costOf(mixed.pruned, cost)} instead of ${costOf(whole, cost)}.`,
+    `${named} is ${cost.cheaper} than every measured file of one type, with a perplexity of ${sentenceList.format(shown)}, at ${costOf(mixed.pruned, cost)} instead of ${costOf(whole, cost)}.`,
   ]
 }
 

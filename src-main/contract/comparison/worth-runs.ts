@@ -16,9 +16,9 @@ export interface JudgedModel {
 }
 
 /**
- * Returns the models that a verdict can be about, with their runs, by a key of their content; the content of a model that was used last comes first. Unpruned files of
- * models without pruned ones are added to each as rivals. Those of the same model before it was replaced are added too, because a verdict
- * says what it leaves out.
+ * Returns the models that a verdict can be about, with their runs, by a key of their content; the content of a model that was used last
+ * comes first. Unpruned files of models without pruned ones are added to each as rivals. Those of the same model before it was replaced are
+ * added too, because a verdict says what it leaves out.
  */
 export function runsByModel(runs: readonly ComparedRun[]): Map<string, JudgedModel> {
   const files: ComparedRun[] = runs.filter(({ method }) => !isAblation(method) && !isInspection(method))

@@ -4,6 +4,9 @@ import { dataRequest } from '../data/data-request.ts'
 import { readPlace } from '../places.ts'
 import { speedBudget, weightType } from '../runs/run-request.ts'
 
+/** How many files are measured together. */
+export const mostFiles = 20
+
 /** Default prompt lengths. Lengths that exceed the context are left out. */
 export const usualPrompts = [512, 2048, 8192] as const
 /** Returns prompt lengths for a measurement: the default ones below `tokens`, and `tokens`. */
@@ -49,7 +52,7 @@ export const fileBench = z.object({
 
 /** Which files to measure, and how. */
 export const benchRequest = z.object({
-  files: z.array(readPlace.min(1)).min(1).max(20),
+  files: z.array(readPlace.min(1)).min(1).max(mostFiles),
   /** Texts to measure perplexity on. Each name is the title of a row. */
   texts: z
     .array(z.object({ name: z.string().min(1), data: dataRequest }))

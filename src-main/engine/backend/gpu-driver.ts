@@ -30,8 +30,10 @@ export async function listGpus(environment: NodeJS.ProcessEnv = env): Promise<Li
   const all = wordsOf(lines).flatMap(([index, uuid, name, driver, free, total]) =>
     index && uuid && name && driver ? [{ index, uuid, name, driver, freeBytes: bytes(free), totalBytes: bytes(total) }] : [],
   )
+  // A part of a GPU (MIG) has an id that the driver does not list here.
+  const namesParts = environment.CUDA_VISIBLE_DEVICES?.includes('MIG-') === true
   const visible = new Set(visibleGpus(all, environment.CUDA_VISIBLE_DEVICES))
-  return all.map((gpu) => ({ ...gpu, isVisible: visible.has(gpu) }))
+  return all.map((gpu) => ({ ...gpu, isVisible: namesParts || visible.has(gpu) }))
 }
 
 /** Returns the output of nvidia-smi, one line per GPU; empty if it cannot be run. */

@@ -6,6 +6,7 @@ import { paperBeams, withinContext } from '#contract/protocol.ts'
 import { heldOutKinds } from '#contract/pruning/recovery.ts'
 import { isPlain, mixedBudget } from '#contract/runs/amount-text.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
+import { beginLabel } from '#contract/runs/step-names.ts'
 import { openPart, type PhaseWork, type Work } from '#contract/runs/time/estimate.ts'
 import { readingModel, writingFile } from '#contract/runs/time/progress.ts'
 import { denseMethod, isAblation, mixedBytes, selfWritten, type TaskId, type WrittenTaskId } from '#contract/titles.ts'
@@ -193,12 +194,8 @@ class RequestWork {
     const { model, request } = this.#counts
     if (request.beginToken !== 'auto' || !beginTokenOf(model)) return []
     const { windows, tokens } = beginWork(model.spec.contextLength)
-    const { faster: _, ...work } = this.#counts.timed(
-      { phase: beginPhase, passes: this.#counts.wholePasses(windows) },
-      'begin token',
-      tokens,
-    )
-    return [{ ...work, shared: 'begin token' }]
+    const { faster: _, ...work } = this.#counts.timed({ phase: beginPhase, passes: this.#counts.wholePasses(windows) }, beginLabel, tokens)
+    return [{ ...work, shared: beginLabel }]
   }
 
   /** Whether a run that divides bytes between parts and bits is expected to remove parts. Any other run does. */
@@ -214,8 +211,7 @@ class RequestWork {
     if (id === denseMethod || !calibration) return []
     const method: Method = findMethod(id)
     const options = parseOptions(method, given)
-    if (mixedBudget(amount) && !this.#removesParts()) return []
-    const removed = mixedBudget(amount) ? usualRemoval : amount
+    const removed = !mixedBudget(amount) ? amount : this.#removesParts() ? usualRemoval : { sparsity: 0 }
     if (!isPlain(removed)) throw new EspalierError('internal', 'Work is counted for a share or for blocks, not for a budget.')
     const budget = budgetFor(this.#counts.model.spec, removed)
     const outline = outlineOf(method, this.#counts.model.spec, budget, options)

@@ -152,7 +152,7 @@ function mlpText(mlp: MlpPlan, { width, experts }: BlockLayout): string {
   const neurons = mlp.keptByExpert?.[0]?.length
   const changes = [
     ...(staying.length < experts || constants > 0 ? [`${staying.length - constants} of ${experts} experts`] : []),
-    ...(constants > 0 ? [`${plural(constants, 'expert')} as a constant vector`] : []),
+    ...(constants > 0 ? [`${plural(constants, 'expert')} as ${constants === 1 ? 'a constant vector' : 'constant vectors'}`] : []),
     ...(neurons === undefined ? [] : [`${neurons} of ${width} neurons in each expert`]),
   ]
   return changes.join(', ') || 'kept'

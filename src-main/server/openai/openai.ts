@@ -35,8 +35,8 @@ export class OpenAiDoor {
 
   async answer(path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const endpoint = path.slice(openAiRoot.length)
-    const [, model] = /^models(?:\/(.*))?$/.exec(endpoint) ?? []
-    if (endpoint === 'models' || model !== undefined) return this.#models(model, request, response)
+    const [isModels, model] = /^models(?:\/(.+)|\/)?$/.exec(endpoint) ?? []
+    if (isModels !== undefined) return this.#models(model, request, response)
     if (endpoint !== 'completions' && endpoint !== 'chat/completions')
       throw new Refusal(404, `There is no ${path}. Use /v1/models, /v1/completions or /v1/chat/completions.`)
     checkMethod(request, 'POST')

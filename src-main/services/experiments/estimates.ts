@@ -39,7 +39,7 @@ export class Estimates {
     if (!rates) return undefined
     const experience = new Experience(await this.#finished(model, signal), rates)
     // What was measured on the begin token when the model was added, or by a run, is found by others.
-    const isMeasured = this.#context.history.models.find(model)?.beginFigures != null
+    const isMeasured = this.#context.history.models.find(model)?.beginFigures?.step !== undefined
     return (method, { hidden, phases }) => {
       const left = isMeasured ? phases.filter(({ part }) => part !== beginLabel) : phases
       return estimateRun(method, { hidden, phases: left }, rates, experience)

@@ -52,6 +52,23 @@ test('a row for each method and a column for each sparsity, with mean and deviat
   expect(rows[0]?.[1]).toMatchObject({ value: 10, best: false })
 })
 
+test('where nothing shows how much results vary, the better number has the better rank', () => {
+  const bare = (method: string, value: number) => {
+    const {
+      measures: [measure],
+      ...rest
+    } = run(method, 0.25, value)
+    const { losses: _, ...known } = measure as RunEntry['measures'][number]
+    return { ...rest, measures: [known] } as RunEntry
+  }
+  const { rows } = sparsityTable([bare('2ssp', 20), bare('shortgpt', 30), bare('gates', 10)], column)
+  expect(rows.map(([title, cell, rank]) => [title?.value, cell?.best, rank?.value])).toEqual([
+    ['2SSP', false, 2],
+    ['ShortGPT', false, 3],
+    ['Gates', true, 1],
+  ])
+})
+
 test('what missed its sparsity by more than the tolerance says what it reached and beats nothing', () => {
   const { rows } = sparsityTable(runs, column)
   expect(rows[2]?.[3]).toEqual({ value: 5, spread: null, factor: true, best: false, note: 'at 33.3 %' })

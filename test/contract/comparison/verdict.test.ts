@@ -466,7 +466,7 @@ test('a file whose bytes buy more as bits than any part is worth is offered whol
   const runs = [run('dense', 160, 30), run('dense Q4_0', 94, 33), run('dense mixed 80', 80, 30.1, { parameters })]
   const found = worthOf([...runs, divided])
   expect(verdictText(found)).toBe(
-    'Do not prune. At 80 MB, removing any part costs more than storing weights in fewer bits. Take dense mixed 80. No measured file of one type is as small. Its perplexity is 30.1 on prose (unpruned: 30), at 80 MB instead of 160 MB.',
+    'Do not prune. At 80 MB, removing any part costs more than storing weights in fewer bits. Take dense mixed 80. It is smaller than every measured file of one type, with a perplexity of 30.1 on prose (unpruned: 30), at 80 MB instead of 160 MB.',
   )
   expect([found.answer, found.file?.name]).toEqual(['do not prune', 'dense mixed 80'])
   expect(worthOf([...runs, { ...divided, reached: 0.05 }]).answer).toBe('no difference')

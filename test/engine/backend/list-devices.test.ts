@@ -36,4 +36,6 @@ test.skipIf(process.platform === 'win32')('NVIDIA GPUs are listed with their dri
   expect(await gpus(onGpu)).toMatchObject([{ usedBy: onGpu.title, why: onGpu.reason }, { usedBy: onGpu.title }])
   vi.stubEnv('CUDA_VISIBLE_DEVICES', '0')
   expect(await gpus(onGpu)).toMatchObject([{ usedBy: onGpu.title }, { usedBy: null, why: 'CUDA_VISIBLE_DEVICES leaves this GPU out.' }])
+  vi.stubEnv('CUDA_VISIBLE_DEVICES', 'MIG-aa')
+  expect(await gpus(onGpu)).toMatchObject([{ usedBy: onGpu.title }, { usedBy: onGpu.title }])
 })

@@ -169,6 +169,8 @@ describe('the work of a run', () => {
     const large = { ...divided, weights: 'MIXED:2000000' as const, amount: { ...amount, bytes: 2e6, type: 'MIXED:2000000' as const } }
     expect(await steps(large)).toEqual(whole)
     expect(await partOf(large, 'pruning')).toBe(0)
+    const recovered = await workOf(model, { ...large, recover: { amount: { minutes: 10 }, text: text('calibration.txt') } })
+    expect(recovered.phases.find(({ part }) => part === 'recovery')?.seconds).toBe(600)
   })
 
   test('trains with bfloat16 operands whatever the precision, and reads the dense model in its own', async () => {

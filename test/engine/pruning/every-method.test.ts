@@ -68,7 +68,7 @@ const remadeOn: readonly ReferenceModel[] = [...resumedOn, 'olmoe', 'qwen3_5']
 
 /**
  * Where a pair with a family runs no code of its own: ShortGPT measures the same states, and BlockPruner without whole blocks scores the
- * same variants and leaves plans of both kinds. These methods run on the models of `resumedOn`.
+ * same variants and leaves plans of both kinds. These methods and EvoPress, which searches both kinds of variants, run on the models of `remadeOn`.
  */
 const likeOthers: readonly MethodId[] = ['window_based', 'blockpruner', 'evopress', 'evopress_submodule']
 
@@ -133,7 +133,7 @@ describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) =
 
   // Rows of a vocabulary are removed with a tokenizer, which most of these models lack: see `methods/vocabulary.test.ts`.
   const ofBlocks = (Object.keys(methods) as MethodId[]).filter(
-    (id) => methods[id].unit !== 'vocabulary' && (resumedOn.includes(name) || !likeOthers.includes(id)),
+    (id) => methods[id].unit !== 'vocabulary' && (remadeOn.includes(name) || !likeOthers.includes(id)),
   )
   describe.each(ofBlocks)('%s', (id) => {
     const method: Method = methods[id]

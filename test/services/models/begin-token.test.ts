@@ -52,7 +52,7 @@ test('a model states both perplexities once they were measured, until its files 
   expect(measuredBegin).toBe(true)
   expect(beginToken).toEqual({ asked: 'auto', begins: lowersClearly(measured), token: '<s>', figures: measured })
   expect(parameters.beginToken).toBe('auto')
-  expect(await figures()).toMatchObject(measured)
+  expect(await figures()).toMatchObject({ ...measured, step })
 })
 
 test('a model without a begin token has nothing to measure', async () => {

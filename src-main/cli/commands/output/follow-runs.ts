@@ -69,7 +69,12 @@ async function untilEnded(door: CommandDoor, ids: readonly string[], start: Star
   // What ended while no connection was open is known only by asking.
   let isStarted = false
   const askAgain = () => {
-    if (isStarted) for (const id of ids) void door.call('runs.get', { id }).then(take, () => {})
+    if (isStarted) for (const id of ids) void door.call('runs.get', { id }).then(takeUnlessEnded, () => {})
+  }
+  /** An answer may be older than an event that came while it was under way. */
+  const takeUnlessEnded = (run: RunEntry) => {
+    const known = states.get(run.id)
+    if (!known || underWay.has(known.status)) take(run)
   }
   const stop = tellChanges(door, ids, take, askAgain)
   const { runs } = await start()

@@ -135,10 +135,12 @@ async function chooseLength(input: Timed, room: Room): Promise<{ tokens: number;
   const { windows, looks, costs } = await run.step({ kind: lengthStep, label: 'length of a timed recovery', on }, async () => {
     const measured = await measureCosts(input, room)
     const { windowsPerStep } = recipeFor(request, 0, room.trains)
-    return { ...lengthWithin(left(), measured, windowsPerStep, amount.minutes), costs: measured }
+    return { ...lengthWithin(left(), measured, { windowsPerStep, heldOut: heldOutOf(input), minutes: amount.minutes }), costs: measured }
   })
   return { tokens: windows * text.sequenceLength, limit: { seconds, looks, left, costs } }
 }
+
+const heldOutOf = ({ heldOut }: RecoveryInput): number => heldOut.reduce((sum, { windows }) => sum + windows.length, 0)
 
 /** How many windows of text that the dense model writes are timed: enough for several groups of texts. */
 const timedText = 32
@@ -161,7 +163,11 @@ async function measureCosts(input: Timed, room: Room): Promise<Costs> {
   const dense = await timeStates(view, looked.slice(0, recipe.windowsPerStep), run, elapsed)
   const known = { open, ...trained, ...dense, text: 0 }
   if (!mix.some((part) => part.source === selfWritten)) return known
-  const { windows: most } = lengthWithin(60 * minutes - elapsed(), known, recipe.windowsPerStep, minutes)
+  const { windows: most } = lengthWithin(60 * minutes - elapsed(), known, {
+    windowsPerStep: recipe.windowsPerStep,
+    heldOut: looked.length,
+    minutes,
+  })
   const windows = Math.min(timedText, Math.ceil(most / 4))
   const reading = elapsed()
   await readText(input, windows * sequenceLength)

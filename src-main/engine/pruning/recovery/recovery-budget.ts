@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { heldOutKinds, heldOutWindows, type RecoveryRequest, type TrainedWeights } from '#contract/pruning/recovery.ts'
+import type { RecoveryRequest, TrainedWeights } from '#contract/pruning/recovery.ts'
 import { type DecoderSpec, layoutOf, mixerProjections } from '#engine/architectures/spec.ts'
 import { vocabularyShare } from '#engine/model/model.ts'
 import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
@@ -202,13 +202,17 @@ interface Length {
 /**
  * Returns the length of a recovery that takes `seconds`. More windows than a step has are rounded to whole steps. Measurements take at most
  * half as long as training, except the last one. Throws `infeasible` if not even one window fits.
+ * @param heldOut number of held-out windows
  * @param minutes that were requested, for the error
  */
-export function lengthWithin(seconds: number, costs: Costs, windowsPerStep: number, minutes: number): Length {
+export function lengthWithin(
+  seconds: number,
+  costs: Costs,
+  { windowsPerStep, heldOut, minutes }: { readonly windowsPerStep: number; readonly heldOut: number; readonly minutes: number },
+): Length {
   const { open, step, look, save, pass, states, text } = costs
   const each = step / windowsPerStep + states + text
-  const fixed = (looks: number) =>
-    open + pass + heldOutKinds.length * heldOutWindows * states + (looks + 1) * look + looks * save + closing(costs)
+  const fixed = (looks: number) => open + pass + heldOut * states + (looks + 1) * look + looks * save + closing(costs)
   const fitting = (looks: number): number => {
     const windows = (seconds - fixed(looks)) / each
     return windows < windowsPerStep ? Math.floor(windows) : windowsPerStep * Math.round(windows / windowsPerStep)

@@ -4,6 +4,7 @@ import type { UsedData } from '#contract/data/used-data.ts'
 import type { Precision } from '#contract/pruning/precision.ts'
 import type { TokenRanking } from '#contract/pruning/token-ranking.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
+import { beginLabel } from '#contract/runs/step-names.ts'
 import { openPart } from '#contract/runs/time/estimate.ts'
 import { type CountedText, countData } from '#engine/data/count-tokens.ts'
 import { type DataSources, type ReadData, readData } from '#engine/data/read-data.ts'
@@ -102,7 +103,7 @@ export class RunPlace {
     // Float32 whatever the run's precision, so that all runs of a model decide alike.
     const view = denseView(withProducts(model, productsFor('float32')))
     const begin = await decideBegin(asked, { spec: model.spec, tokenizer }, (windows, id) =>
-      steps.aside('begin token', () => steps.step(beginRequest(windows, id), () => measureBegin(view, windows, id, report))),
+      steps.aside(beginLabel, () => steps.step(beginRequest(windows, id), () => measureBegin(view, windows, id, report))),
     )
     if (begin.id !== undefined) this.note(beginText(begin.used))
     return begin

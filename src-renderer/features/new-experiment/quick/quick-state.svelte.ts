@@ -72,6 +72,7 @@ export class QuickState {
     this.bytes = this.sizes ? startingSize(this.sizes) : 0
     this.tokensPerSecond = null
     this.isChanged = false
+    this.starting = false
     keptTarget.set(null)
   }
 
@@ -120,7 +121,8 @@ export class QuickState {
 
   /** Starts the experiment, now or once the answer to the last choices is known. Another choice in between takes this back. */
   async start(name: string): Promise<void> {
-    if (this.target === null && (this.sizes || this.kind === 'speed')) return
+    const isFailed = this.sizes === null && this.problem !== ''
+    if (isFailed || (this.target === null && (this.sizes || this.kind === 'speed'))) return
     this.#name = name
     this.starting = true
     if (!this.isStale) await this.#create()

@@ -78,9 +78,16 @@ test('a split text of the person’s own has held-out windows too, drawn from it
     { ...own, share: 0.5 },
     { source: 'mixed', share: 0.5 },
   ]
-  const kinds = await readHeldOut({ source: 'both', sequenceLength: 1, mix }, async (data, seed) => ({
-    windows: data.source === own.source ? [Int32Array.of(seed)] : [Int32Array.of(0)],
-  }))
+  const heldOut = (count: number) =>
+    readHeldOut({ source: 'both', sequenceLength: 1, mix }, async (data, seed) => {
+      if (data.source === 'mixed') return { windows: [Int32Array.of(0)] }
+      expect([data.source, data.split, seed > 0]).toEqual([own.source, own.split, true])
+      return { windows: Array.from({ length: Math.min(count, data.windows ?? 0) }, (_, i) => Int32Array.of(i)) }
+    })
+  const kinds = await heldOut(1000)
   expect(kinds.map(({ kind }) => kind)).toEqual([...heldOutKinds, ownTextKind])
-  expect(kinds.at(-1)?.windows[0]?.[0]).toBeGreaterThan(0)
+  expect(kinds.at(-1)?.windows.length).toBe(heldOutWindows)
+  // Of a short text, most is trained on; of one that is too short, all.
+  expect((await heldOut(9)).at(-1)?.windows.length).toBe(2)
+  expect((await heldOut(3)).map(({ kind }) => kind)).toEqual([...heldOutKinds])
 })

@@ -6,6 +6,7 @@ interface Asked {
   call: string
   input: { model: string; target?: { bytes: number }; name?: string }
   answer(value: object): void
+  fail(message: string): void
 }
 
 /** Requests that wait for an answer, in their order. */
@@ -26,7 +27,14 @@ beforeEach(() => {
   vi.stubGlobal('location', { hash: '' })
   vi.stubGlobal('fetch', (address: string, { body }: { body: string }) => {
     const call = address.replace('/api/', '')
-    return new Promise((resolve) => waiting.push({ call, input: JSON.parse(body), answer: (value) => resolve(Response.json(value)) }))
+    return new Promise((resolve) =>
+      waiting.push({
+        call,
+        input: JSON.parse(body),
+        answer: (value) => resolve(Response.json(value)),
+        fail: (message) => resolve(Response.json({ code: 'infeasible', message }, { status: 422 })),
+      }),
+    )
   })
 })
 afterEach(() => vi.unstubAllGlobals())
@@ -85,6 +93,15 @@ test('start over forgets a typed size, also for the next visit', async () => {
   expect([quick.bytes, quick.isChanged]).toEqual([3e6, false])
   quick.want({ bytes: 5e6 })
   expect([quick.isChanged, kept.size]).toEqual([true, 1])
+  void quick.start('')
   quick.startOver()
-  expect([quick.bytes, quick.isChanged, kept.size]).toEqual([3e6, false, 0])
+  expect([quick.bytes, quick.isChanged, quick.starting, kept.size]).toEqual([3e6, false, false, 0])
+})
+
+test('a model whose sizes cannot be known starts nothing, and says why', async () => {
+  const { quick } = form('a')
+  ;(await asked('experiments.sizes')).fail('No method can prune this model.')
+  await eventually(() => quick.problem !== '', 'the problem')
+  void quick.start('')
+  expect([quick.starting, quick.problem]).toEqual([false, 'No method can prune this model.'])
 })
