@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import { scoreOf } from '#contract/pruning/candidates.ts'
-import { heldOutKinds, ownTextKind } from '#contract/pruning/recovery.ts'
+import { heldOutName } from '#contract/pruning/recovery.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 
 const largestLog = 10_000_000
@@ -135,7 +135,7 @@ function logLine(event: RunEvent, phase: string): string | undefined {
     case 'recovery': {
       const { step, tokens, loss, heldOut } = event.point
       const place = step === 0 ? 'before training' : `step ${step}, ${rounded(tokens)} tokens`
-      const divergence = heldOut.map((value, kind) => `${rounded(value)} on ${heldOutKinds[kind] ?? ownTextKind}`).join(', ')
+      const divergence = heldOut.map((value, kind) => `${rounded(value)} on ${heldOutName(kind)}`).join(', ')
       return `recovery ${place}: ${loss === null ? '' : `loss ${rounded(loss)}, `}divergence ${divergence} nats a token`
     }
     case 'model':

@@ -3,7 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { parsePrompts } from '#contract/playground/playground.ts'
 import { doDrafts, reportStarted } from './output/follow-runs.ts'
 import { printable, printJson, printTable, showPercent } from './output/print.ts'
-import { commonFlags, commonHelp, readCount, readFlagFile, readFlags } from './read-flags.ts'
+import { commonFlags, commonHelp, numberOf, readCount, readFlagFile, readFlags } from './read-flags.ts'
 import { command } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
@@ -34,7 +34,7 @@ const flags = {
 export const answer = command('answer', help, async (given) => {
   const { values, words } = readFlags(given, flags, { least: 1, most: 50, name: 'The id of a run' })
   if (values.prompts === undefined) throw new EspalierError('usage', '--prompts is missing: give a file with one prompt per line.')
-  const temperature = Number(values.temperature.trim() || Number.NaN)
+  const temperature = numberOf(values.temperature)
   if (!(temperature >= 0 && temperature <= 5))
     throw new EspalierError('usage', `--temperature is "${values.temperature}"; it must be a number from 0 to 5.`)
   const inspect: Input<'runs.inspect'>['inspect'] = {

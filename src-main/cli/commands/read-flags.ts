@@ -43,9 +43,12 @@ function parse<T extends ParseArgsOptionsConfig>(parameters: string[], options: 
   }
 }
 
+/** The number that a flag gives; NaN if it gives none, which `Number` would take for 0. */
+export const numberOf = (text: string): number => Number(text.trim() || Number.NaN)
+
 /** Parses a whole number from `least` to `most`. Throws `usage`. */
 export function readCount(text: string, flag: string, most: number, least = 1): number {
-  const count = Number(text.trim() || Number.NaN)
+  const count = numberOf(text)
   if (!Number.isInteger(count) || count < least || count > most)
     throw new EspalierError('usage', `${flag} is "${text}"; it must be a whole number from ${least} to ${most.toLocaleString('en')}.`)
   return count

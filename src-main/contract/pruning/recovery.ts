@@ -77,6 +77,9 @@ export const heldOutKinds = ['definitions', 'lists', 'technical'] as const
 /** The kind of a text of the person's own that was split, of which some windows are held out too. */
 export const ownTextKind = 'your text'
 
+/** The name of a held-out kind by its place in a measurement. */
+export const heldOutName = (kind: number): string => heldOutKinds[kind] ?? ownTextKind
+
 /** Number of windows of each kind. */
 export const heldOutWindows = 8
 

@@ -1,6 +1,6 @@
 import { at } from '#contract/at.ts'
 import type { Plot } from '#contract/comparison/plot.ts'
-import { heldOutKinds, mostGrowth, ownTextKind } from '#contract/pruning/recovery.ts'
+import { heldOutName, mostGrowth } from '#contract/pruning/recovery.ts'
 import type { RepairedProjection } from '#contract/pruning/repair.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { formatPlural } from '../../../lib/format.ts'
@@ -10,7 +10,7 @@ const sentenceList = new Intl.ListFormat('en-GB')
 /** The divergence from the dense model while a recovery trains: on each held-out kind of text, and on the text that it trains on. */
 export function recoveryPlot({ recovery, recoveryPoints }: Pick<RunDetail, 'recovery' | 'recoveryPoints'>): Plot {
   const points = recovery?.points ?? recoveryPoints
-  const kinds = recovery?.heldOut.map(({ kind }) => kind) ?? (points[0]?.heldOut ?? []).map((_, kind) => heldOutKinds[kind] ?? ownTextKind)
+  const kinds = recovery?.heldOut.map(({ kind }) => kind) ?? (points[0]?.heldOut ?? []).map((_, kind) => heldOutName(kind))
   return {
     title: 'Divergence from the dense model',
     x: { label: 'Tokens trained', scale: 'linear' },
