@@ -77,7 +77,12 @@ export default defineConfig({
           outDir: join(root, 'out/renderer'),
           emptyOutDir: true,
           minify: true,
-          rolldownOptions: { input: renderer, external: ['html2canvas', 'canvg', 'dompurify'] },
+          rolldownOptions: {
+            input: renderer,
+            external: ['html2canvas', 'canvg', 'dompurify'],
+            // Zod is configured in its own chunk, so before any other chunk makes a schema.
+            output: { codeSplitting: { groups: [{ name: 'zod', test: /no-generated-code|node_modules[\\/]zod/ }] } },
+          },
         },
       },
     }),

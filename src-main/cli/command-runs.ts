@@ -13,6 +13,7 @@ import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { changedAt } from '#services/models/library-files.ts'
 import type { CommandWorkbench } from './command-workbench.ts'
+import { tellMemoryWaits } from './commands/output/memory-waits.ts'
 import type { Commanded } from './requests.ts'
 
 /**
@@ -86,7 +87,9 @@ async function findRun(
  * if it does not finish.
  */
 export async function doRun(workbench: CommandWorkbench, { id, status }: RunEntry, listen: (event: RunEvent) => void): Promise<RunDetail> {
+  const tellWait = tellMemoryWaits((one) => one === id)
   const stop = workbench.subscribe((event) => {
+    tellWait(event)
     if (event.name === 'run event' && event.data.run === id) listen(event.data.recorded.event)
     if (event.name === 'run changed' && event.data.run.id === id && event.data.run.progress)
       listen({ type: 'progress', progress: event.data.run.progress })

@@ -2,10 +2,14 @@ import { join } from 'node:path'
 import type { ComputeTask } from '#contract/machine/compute-messages.ts'
 import type { EngineReport } from '#contract/machine/engine-state.ts'
 import { resources } from '#runtime/resources.ts'
+import { withMemory } from './claim-memory.ts'
 import type { JobHost } from './job-host.ts'
 
-/** Runs a task in the engine. Imports only what the task needs, so that a question about a model does not start the tensor runtime. */
-export async function performTask(task: ComputeTask, host: JobHost): Promise<unknown> {
+/** Runs a task in the engine. */
+export const performTask = (task: ComputeTask, host: JobHost): Promise<unknown> => withMemory(task, host, () => perform(task, host))
+
+/** Imports only what the task needs, so that a question about a model does not start the tensor runtime. */
+async function perform(task: ComputeTask, host: JobHost): Promise<unknown> {
   switch (task.kind) {
     case 'run':
       return (await import('#engine/tasks/run/run.ts')).executeRun(task.request, host)

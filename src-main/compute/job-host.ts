@@ -7,6 +7,11 @@ export interface JobHost {
   readonly steps: StepStore
   /** Downloads a file through the main process, which has the token and the cache. Returns its path. */
   fetchFile: FetchHubFile
+  /**
+   * Claims memory for this process, instead of what it claimed before. Returns whether it was granted. If it `waits`, it must hold no model,
+   * and gets its answer when the memory is free.
+   */
+  claimMemory(bytes: number, waits: boolean): Promise<boolean>
   emit(event: unknown): void
   signal: AbortSignal
   /** Returns a signal that aborts when this column of a generation is stopped, or the whole job. */

@@ -87,6 +87,9 @@ class JobRunner {
       async fetchFile(file) {
         return (await ask((asked) => ({ type: 'fetch file', job: job.number, asked, file }))) as string
       },
+      async claimMemory(bytes, waits) {
+        return (await ask((asked) => ({ type: 'claim memory', job: job.number, asked, bytes, waits }))) as boolean
+      },
       steps: {
         folder,
         async get(name) {
@@ -112,6 +115,7 @@ class JobRunner {
     this.#questions.delete(message.asked)
     if (message.type === 'refused') question?.reject(new EspalierError(message.error.code, message.error.message, message.error.details))
     else if (message.type === 'step found') question?.resolve(message.found ? foundStep(message) : undefined)
+    else if (message.type === 'memory claimed') question?.resolve(message.granted)
     else question?.resolve(message.type === 'file fetched' ? message.path : undefined)
   }
 }

@@ -134,10 +134,10 @@ export function mixedBytes(type: string): number | undefined {
   return bytes === undefined ? undefined : Number(bytes)
 }
 
-/** A weight type as people read it. */
+/** A weight type as people read it. Different sizes of mixed types read differently, because run names contain it. */
 export function weightText(type: string): string {
   const bytes = mixedBytes(type)
-  return bytes === undefined ? type : `mixed types (${Number((bytes / 1e6).toPrecision(4)).toLocaleString('en')} MB)`
+  return bytes === undefined ? type : `mixed types (${(bytes / 1e6).toLocaleString('en', { maximumFractionDigits: 6 })} MB)`
 }
 
 /** Returns the types that a model can be written in. SOURCE keeps the types of a GGUF file, or of a folder with MXFP4. */

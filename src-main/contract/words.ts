@@ -13,3 +13,5 @@ export function wrapWords(words: readonly string[], width: number): string[] {
 }
 
 export const upperFirst = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
+
+export const lowerFirst = (text: string): string => text.charAt(0).toLowerCase() + text.slice(1)

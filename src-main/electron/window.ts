@@ -38,13 +38,25 @@ export function openWindow(preload: string, stored: StoredState): BrowserWindow 
     },
   })
   if (stored.value.maximized) window.maximize()
-  window.once('ready-to-show', () => window.show())
+  showOnceDrawn(window)
   nativeTheme.on('updated', () => {
     if (!window.isDestroyed()) window.setBackgroundColor(paper())
   })
   keepPlace(window, stored)
   void window.loadURL(`${appOrigin}/`)
   return window
+}
+
+/** A window is shown this long after it was opened, drawn or not: a page whose graphics are stuck must not leave the program invisible. */
+const undrawnMilliseconds = 5000
+
+function showOnceDrawn(window: BrowserWindow): void {
+  const show = () => {
+    clearTimeout(late)
+    if (!window.isDestroyed() && !window.isVisible()) window.show()
+  }
+  const late = setTimeout(show, undrawnMilliseconds)
+  window.once('ready-to-show', show)
 }
 
 /** Writes down size and position, of the window before it was maximised. */

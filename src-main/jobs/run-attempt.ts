@@ -13,7 +13,7 @@ import type { ComputeHost, Job } from './compute/compute-host.ts'
 import { adviceFor, isOfProcess } from './compute/explain-exit.ts'
 import type { JobSide } from './compute/job-side.ts'
 import { type RunLogs, RunStory } from './run-log.ts'
-import { ended, RunRecorder } from './run-recorder.ts'
+import { ended, RunRecorder, Stopwatch } from './run-recorder.ts'
 import { type AttemptEnvironment, environmentOf } from './run-result.ts'
 
 /** Downloads a hub file and reports progress. */
@@ -45,6 +45,8 @@ export class RunAttempt {
   readonly #recorder: RunRecorder
   readonly #story: RunStory
   readonly #job: Job
+  /** The time of the attempt, without that in which it waits for memory. */
+  readonly #worked = new Stopwatch()
   #abandoned = false
   /** The reason why an event could not be stored. */
   #refusal: unknown
@@ -55,8 +57,8 @@ export class RunAttempt {
     const { history, logs, emit, host, row, task } = parts
     this.row = row
     this.#parts = parts
-    this.#recorder = new RunRecorder(history, row, emit)
-    this.secondsSoFar = this.#recorder.secondsSoFar
+    this.secondsSoFar = () => this.#worked.seconds
+    this.#recorder = new RunRecorder(history, row, emit, this.secondsSoFar)
     this.#story = new RunStory((text) => logs.append(row.id, text))
     this.#story.begin(row.attempts)
     this.#job = host.perform(task, this.#side)
@@ -82,8 +84,10 @@ export class RunAttempt {
     const { logs, row, fetchFile } = this.#parts
     const report = (progress: Progress) => this.#abandoned || this.#recorder.event({ type: 'progress', progress })
     return {
+      claimant: { id: row.id, title: `the run ${row.name}` },
       onEvent: (event) => this.#hear(event),
       onOutput: (chunk) => logs.append(row.id, chunk),
+      onMemoryWait: (waits) => this.#worked.hold(waits),
       getStep: (name) => this.#write(() => this.#recorder.getStep(name)),
       fetchFile: (file, signal) => fetchFile(file, signal, report),
       putStep: (name, value, tensors) => this.#write(() => this.#recorder.putStep(name, value, tensors)),
@@ -168,8 +172,8 @@ export function roomForRun(history: History): number {
 }
 
 /** Returns what an attempt at a claimed run needs. Throws if the run cannot begin. */
-export function prepareAttempt(history: History, row: RunRow): Claim {
-  const request = requestOf(history, row)
+export function prepareAttempt(history: History, row: RunRow, memoryLimit: number | null): Claim {
+  const request = { ...(memoryLimit === null ? {} : { memoryBytes: memoryLimit }), ...requestOf(history, row) }
   return { row, request, task: taskOf(history, request) }
 }
 

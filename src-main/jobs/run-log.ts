@@ -1,6 +1,6 @@
 import { appendFileSync, closeSync, existsSync, fstatSync, mkdirSync, openSync, readdirSync, readSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { subjectTitle } from '#contract/comparison/measure-columns.ts'
+import { measureTitle, subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import { scoreOf } from '#contract/pruning/candidates.ts'
 import { heldOutName } from '#contract/pruning/recovery.ts'
@@ -130,7 +130,8 @@ function logLine(event: RunEvent, phase: string): string | undefined {
       return `neuron scores of ${event.cuts.length} blocks`
     case 'measure': {
       const { name, dataset, value, unit } = event.measure
-      return `${dataset ? `${name}, ${subjectTitle(dataset)}` : name}: ${measured(value, unit === name ? '' : unit)}`
+      const title = measureTitle({ name, dataset })
+      return `${dataset ? `${title}, ${subjectTitle(dataset)}` : title}: ${measured(value, unit === name ? '' : unit)}`
     }
     case 'recovery': {
       const { step, tokens, loss, heldOut } = event.point

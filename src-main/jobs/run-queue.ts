@@ -8,6 +8,7 @@ import type { History } from '#db/history.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
 import { fromJsonOrNull } from '#db/sql-table.ts'
 import type { Clusters } from './cluster/clusters.ts'
+import type { MemoryBudget } from './compute/memory-budget.ts'
 import type { Executor } from './executor.ts'
 import { markToStartOver, missingModel, rowsFor } from './run-actions.ts'
 import { roomForRun } from './run-attempt.ts'
@@ -20,6 +21,7 @@ interface QueueParts {
   owner: string
   machine: ThisMachine
   clusters: Clusters
+  memory: Pick<MemoryBudget, 'waits'>
   /** False for a process that only computes given runs and does not run the queue. */
   worksQueue: boolean
   /** Whether runs that were cut off are resumed automatically. */
@@ -83,7 +85,7 @@ export class RunQueue {
   }
 
   state(): QueueState {
-    const { history, machine, clusters } = this.#parts
+    const { history, machine, clusters, memory } = this.#parts
     const now = Date.now()
     const numbers = [...history.queue.running(), ...history.queue.next(mostShown)].map(({ number }) => number)
     return {
@@ -93,6 +95,7 @@ export class RunQueue {
       owner: this.#owns,
       devices: machine.devices,
       clusters: clusters.states,
+      memoryWaits: memory.waits,
       runs: history.runs.entries(numbers),
       waiting: history.queue.countWaiting(),
       ended: history.queue.countEnded(),

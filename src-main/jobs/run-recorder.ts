@@ -3,7 +3,7 @@ import { explainIssues } from '#contract/explain-issue.ts'
 import type { TensorFile } from '#contract/pruning/plan.ts'
 import { type RunEvent, runEvent } from '#contract/runs/run-events.ts'
 import type { RecordedEvent, RunEntry, RunProblem } from '#contract/runs/runs.ts'
-import { isBeginStep, reachOfStep } from '#contract/runs/step-names.ts'
+import { isBeginStep, isContentsStep, reachOfStep } from '#contract/runs/step-names.ts'
 import { version as ownVersion } from '#contract/version.ts'
 import type { History } from '#db/history.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
@@ -28,11 +28,12 @@ export class RunRecorder {
   #isAfresh: boolean | undefined
 
   /** @param secondsSoFar how long the attempt has taken; by default counted from now */
-  constructor(history: History, row: RunRow, emit: Listener, secondsSoFar = stopwatch()) {
+  constructor(history: History, row: RunRow, emit: Listener, secondsSoFar?: () => number) {
     this.#history = history
     this.#row = row
     this.#emit = emit
-    this.secondsSoFar = secondsSoFar
+    const stopwatch = new Stopwatch()
+    this.secondsSoFar = secondsSoFar ?? (() => stopwatch.seconds)
     const { runs, events, writes } = history
     this.#telling = new Throttle(progressToldMilliseconds, (event) =>
       writes.guard(() => this.#tell({ sequence: events.lastSequence(row.number), at: Date.now(), event })),
@@ -71,15 +72,16 @@ export class RunRecorder {
     return found && { ...found, own: doerOf(found.value) === id }
   }
 
-  /** Finds a step of another run, or what was measured on the begin token when the model was added. */
+  /** Finds a step of another run, or one that was done to measure the begin token when the model was added. */
   #takeOver(name: string): FoundStep | undefined {
     const { steps, models } = this.#history
     const found = steps.takeOver(this.#row.id, name)
-    if (found || !isBeginStep(name)) return found
+    if (found || !(isBeginStep(name) || isContentsStep(name))) return found
     const measured = models.find(this.#row.model)?.beginFigures
-    if (measured?.step !== name) return undefined
-    const { step: _, measuredAt: __, ...figures } = measured
-    return { value: { value: figures, seconds: 0 } }
+    if (!measured) return undefined
+    const { step, measuredAt: _, contents, ...figures } = measured
+    if (contents?.step === name) return { value: { value: contents.fingerprint, seconds: 0 } }
+    return step === name ? { value: { value: figures, seconds: 0 } } : undefined
   }
 
   /** Whether the run takes no steps from others, because it reproduces a description afresh. */
@@ -162,10 +164,21 @@ export class RunRecorder {
   }
 }
 
-function stopwatch(): () => number {
-  const begun = performance.now()
-  return () => (performance.now() - begun) / 1000
+/** Counts seconds from now on, except while it is held. */
+export class Stopwatch {
+  #counted = 0
+  #since: number | null = performance.now()
+
+  get seconds(): number {
+    return (this.#counted + (this.#since === null ? 0 : performance.now() - this.#since)) / 1000
+  }
+
+  hold(held: boolean): void {
+    this.#counted = 1000 * this.seconds
+    this.#since = held ? null : performance.now()
+  }
 }
+
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** Returns the id of the run that computed a step. */

@@ -4,7 +4,7 @@ import type { UsedBegin } from '#contract/data/begin-token.ts'
 import type { ScoredTask, TaskOutcomes } from '#contract/data/questions.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { type InspectionDocument, inspectionDocument } from '#contract/inspection/inspected.ts'
-import { statesSparsity } from '#contract/runs/amount-text.ts'
+import { isPlain, statesSparsity } from '#contract/runs/amount-text.ts'
 import { type Measure, pruningSeconds, pruningTime } from '#contract/runs/measures.ts'
 import { type RunDocument, runDocument, studyDocument } from '#contract/runs/run.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
@@ -112,7 +112,8 @@ function keepPlan(history: History, number: number, document: RunDocument, at: n
   const { amount } = history.documents.request(number)
   // Options of a method may say how much to remove instead of the amount.
   const isStated = statesSparsity(amount) && (!('sparsity' in amount) || amount.sparsity === nominal)
-  history.runs.patch(number, { ...(isStated ? {} : { nominal }), reached, has_plan: true })
+  // A size or a speed asks for no sparsity, so there is one number: what was reached.
+  history.runs.patch(number, { ...(isStated ? {} : { nominal: isPlain(amount) ? nominal : reached }), reached, has_plan: true })
   const { plan, budget = null, answers = [], passes = null, certified = null, questions = [] } = document
   const outcomes = questions.map(outcomesOf)
   history.documents.set(number, { plan, budget, answers, passes, certified, outcomes })

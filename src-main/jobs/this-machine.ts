@@ -34,6 +34,8 @@ interface MachineParts {
   /** Creates the host of a device's compute process. */
   hostFor(device: Device): ComputeHost
   fetchFile: FetchFile
+  /** The memory that the user gives to the workbench; null for the default. */
+  memoryLimit(): number | null
   /** Called with the runs that changed. */
   changed(numbers: readonly number[]): void
   /** Called with a run of the queue whose attempt has ended. Returns whether that stopped the queue. */
@@ -136,7 +138,7 @@ export class ThisMachine implements Executor {
       if (!taken) return undefined
       const row = startOverIfAsked(history, taken)
       try {
-        return prepareAttempt(history, row)
+        return prepareAttempt(history, row, this.#limitOf(device))
       } catch (thrown) {
         if (faultOf(thrown) !== undefined) throw thrown
         const { code, message } = toErrorMessage(thrown)
@@ -146,6 +148,15 @@ export class ThisMachine implements Executor {
     })
     if (claim && 'failed' in claim) changed([claim.row.number])
     return claim
+  }
+
+  /**
+   * The memory budget of a run without one of its own: its share for a slot of the processor, null for the default. The setting does not
+   * limit the memory of GPUs.
+   */
+  #limitOf({ kind }: Device): number | null {
+    const bytes = kind === 'cpu' ? this.#parts.memoryLimit() : null
+    return bytes && Math.floor(bytes / this.#places.filter(({ device }) => device.kind === 'cpu').length)
   }
 
   #begin(claim: Claim, place: Place): RunAttempt {

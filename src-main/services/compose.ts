@@ -13,10 +13,12 @@ import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { ComputeHost, type HostTimings } from '#jobs/compute/compute-host.ts'
 import type { ComputeCommand } from '#jobs/compute/compute-process.ts'
 import { hermeticEnvironment } from '#jobs/compute/environment.ts'
+import { MemoryBudget } from '#jobs/compute/memory-budget.ts'
 import type { FetchFile } from '#jobs/run-attempt.ts'
 import { RunLogs } from '#jobs/run-log.ts'
 import { RunQueue } from '#jobs/run-queue.ts'
 import { type Device, processorSlots, ThisMachine } from '#jobs/this-machine.ts'
+import { machineBudget } from '#runtime/machine-memory.ts'
 import { sampleModel } from '#runtime/resources.ts'
 import { ClustersService, clusterProfiles, clusterProgram } from './clusters/clusters.ts'
 import { CompareService } from './comparison/compare.ts'
@@ -126,11 +128,23 @@ function openContext(options: SettledOptions): Context {
   history.writes.attempt(() => history.owners.register(owner, Date.now()))
   const logs = new RunLogs(folders.logs)
   const changed = (numbers: readonly number[]) => queue.tellRuns(numbers)
-  const hostFor = hostsOf(options, { history, folders, hub })
+  const memoryLimit = (): number | null => {
+    let bytes: number | null = null
+    if (history.db.open)
+      history.writes.guard(() => {
+        bytes = currentSettings({ history, folders }).memoryBytes
+      })
+    return bytes
+  }
+  const memory = new MemoryBudget(
+    () => memoryLimit() ?? machineBudget(),
+    () => history.db.open && changed([]),
+  )
+  const hostFor = hostsOf(options, { history, folders, hub }, memory)
   const devicesWith = (slots: number | null) => options.devices ?? [...gpus, ...processorSlots(slots, gpus.length)]
   const fetchFile = fetcherOf({ history, folders, hub })
   const machine = new ThisMachine({
-    ...{ history, logs, emit, owner, fetchFile, changed },
+    ...{ history, logs, emit, owner, fetchFile, changed, memoryLimit },
     devices: devicesWith(currentSettings({ history, folders }).cpuSlots),
     hostFor: (device) => hostFor(device, () => history.db.open && changed([])),
     ended: (number) => queue.noteEnd(number),
@@ -139,7 +153,7 @@ function openContext(options: SettledOptions): Context {
   const profiles = () => clusterProfiles(history)
   const clusters = new Clusters({ history, logs, emit, profiles, programFor: clusterProgram, timings: options.clusterTimings, changed })
   const resumesRuns = () => currentSettings({ history, folders }).resumeRuns
-  const queue = new RunQueue({ history, emit, owner, machine, clusters, worksQueue, resumesRuns })
+  const queue = new RunQueue({ history, emit, owner, machine, clusters, memory, worksQueue, resumesRuns })
   const gate = pathGate(() => {
     const { exports, models } = currentSettings({ history, folders }).folders
     return [exports, models, ...writable]
@@ -149,11 +163,11 @@ function openContext(options: SettledOptions): Context {
   const beside = () => only ?? hostFor(gpus[0] ?? options.devices?.[0])
   const shareProcessor = (slots: number | null) => machine.setDevices(devicesWith(slots))
   const [desk, tester, playground, exporter] = [beside(), beside(), beside(), beside()]
-  return { history, folders, gate, queue, logs, owner, hub, emit, desk, tester, playground, exporter, fetchFile, shareProcessor }
+  return { history, folders, gate, queue, logs, owner, hub, emit, desk, tester, playground, exporter, fetchFile, memory, shareProcessor }
 }
 
 /** Returns a function that makes a compute host for a device. The host starts its process on demand. */
-function hostsOf({ computeCommand, timings, worksQueue = true }: SettledOptions, needs: Needs) {
+function hostsOf({ computeCommand, timings, worksQueue = true }: SettledOptions, needs: Needs, memory: MemoryBudget) {
   const command = computeCommand ?? defaultComputeCommand()
   // A command does one thing after another, so the process that answered a question need not stay alive during the run.
   const idleMilliseconds = () => {
@@ -170,6 +184,7 @@ function hostsOf({ computeCommand, timings, worksQueue = true }: SettledOptions,
       environment: hermeticEnvironment(process.env, device?.environment),
       tensorFolder: needs.history.values.tensorFolder,
       ...(timings ? { timings } : {}),
+      memory,
       idleMilliseconds,
       onChange,
     })

@@ -2,6 +2,7 @@ import type { CallName, Checked, Listener, Output } from '#contract/api.ts'
 import type { History } from '#db/history.ts'
 import type { HubOptions } from '#hub/hub.ts'
 import type { ComputeHost } from '#jobs/compute/compute-host.ts'
+import type { MemoryBudget } from '#jobs/compute/memory-budget.ts'
 import type { FetchFile } from '#jobs/run-attempt.ts'
 import type { RunLogs } from '#jobs/run-log.ts'
 import type { RunQueue } from '#jobs/run-queue.ts'
@@ -29,6 +30,8 @@ export interface Context {
   exporter: ComputeHost
   /** Downloads a file from the hub for a job. */
   fetchFile: FetchFile
+  /** What runs, the playground and exports share. */
+  memory: MemoryBudget
   /** Divides the processor between this many runs. Null uses the default number. */
   shareProcessor(slots: number | null): void
 }

@@ -94,6 +94,25 @@ export function separate<P extends { px: number; py: number }>(marks: readonly P
   })
 }
 
+/** About the width of a letter and the height of a line of a chart's text, in pixels. */
+const [letterWidth, lineHeight] = [6.5, 14]
+
+/** Where the label of a horizontal line ends: above the line at its right, or else below it, or further left, where it hides no mark. */
+export function labelPlace(
+  label: string,
+  at: number,
+  marks: readonly { px: number; py: number }[],
+  { left, right, bottom }: { left: number; right: number; bottom: number },
+): { x: number; y: number } {
+  const width = letterWidth * label.length + hiding
+  const hides = (from: number, y: number) =>
+    marks.some(({ px, py }) => px > from - hiding && px < from + width + hiding && py > y - lineHeight - hiding && py < y + hiding)
+  const first = { x: right, y: at - 5 }
+  for (let x = right; x > left + width; x -= hiding)
+    for (const y of [first.y, at + lineHeight]) if (y < bottom && !hides(x - width, y)) return { x, y }
+  return first
+}
+
 /** The points of each line, sorted by x. */
 export function seriesLines<P extends ScatterPoint>(points: readonly P[]): { id: string; color: string; points: P[] }[] {
   const groups = Map.groupBy(points, ({ line, series }) => line ?? series)

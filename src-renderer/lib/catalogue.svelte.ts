@@ -35,9 +35,3 @@ export async function loadCatalogue(): Promise<Catalogue> {
     throw thrown
   }
 }
-
-/** Resolves with the answer once the titles are loaded too, so that no option is first shown under its raw name. */
-export async function withTitles<Answer>(answer: Promise<Answer>): Promise<Answer> {
-  const [found] = await Promise.all([answer, loadCatalogue()])
-  return found
-}

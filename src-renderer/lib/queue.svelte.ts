@@ -10,6 +10,8 @@ import { debounce } from './schedule.ts'
 
 let state = $state.raw<QueueState | null>(null)
 let estimates = $state.raw<ReadonlyMap<string, RunEstimate>>(new Map())
+/** The last progress of each phase of the listed runs, by run and phase: it says how far a run deviates from its estimate. */
+const seen = new Map<string, Map<string, Progress>>()
 
 /** Running and waiting runs, for every screen. */
 export const queue = {
@@ -27,35 +29,54 @@ export const queue = {
     if (state?.stopped) return 'queue stopped'
     return state?.obstacle ? holds[state.obstacle.kind] : null
   },
+  /** Why the run, transcript or transfer of this id waits for memory, in a sentence; null if it does not. */
+  memoryWait(id: string): string | null {
+    return state?.memoryWaits.find((one) => one.id === id)?.text ?? null
+  },
   /** Time left of a run in the queue; null if unknown. */
   left({ id, progress }: Pick<RunEntry, 'id' | 'progress'>): SecondsRange | null {
     const estimate = estimates.get(id)
-    return estimate ? rangeLeft(secondsLeft(progress, estimate), estimate.seconds) : null
+    return estimate ? rangeLeft(secondsLeft(progress, estimate, earlierOf(id, progress)), estimate.seconds) : null
   },
   /**
    * Time left if these runs are computed one after another; null if there are none or if the time of one is unknown. `waiting` counts all
-   * waiting runs: unlisted ones are assumed to take as long as the average listed one. All waiting runs are assumed to deviate from their
-   * estimates as the running ones do. Null too while none of them begins, because how long that lasts is unknown.
+   * waiting runs: unlisted ones are assumed to take as long as the average listed one. Waiting runs are assumed to deviate from their
+   * estimates as running ones of their method do, within the range that the estimate gives. Null too while none of them begins, because how
+   * long that lasts is unknown.
    */
   leftOf(runs: readonly RunEntry[], waiting = runs.filter(({ status }) => status !== 'running').length): SecondsRange | null {
     if (waiting > 0 && (state?.paused || state?.obstacle)) return null
     const lefts = (some: readonly RunEntry[]) => some.map((run) => queue.left(run)).filter((range) => range !== null)
-    const busy = runs.filter(({ status }) => status === 'running')
-    const ranges = [lefts(busy), lefts(runs.filter(({ status }) => status !== 'running'))] as const
-    const known = ranges[0].length + ranges[1].length
-    if (known === 0 || known < runs.length || (waiting > 0 && ranges[1].length === 0)) return null
-    const listed = addRanges(ranges[1])
-    const longer = busy.flatMap(({ id, progress }) => deviation(progress, estimates.get(id) ?? { phases: [] }) ?? [])
-    const scale = (waiting / Math.max(1, ranges[1].length)) * (longer.length > 0 ? meanOf(longer) : 1)
-    return addRanges([...ranges[0], rangeLeft(listed.likely * scale, listed)])
+    const [busy, others] = [runs.filter(({ status }) => status === 'running'), runs.filter(({ status }) => status !== 'running')]
+    const [running, listed] = [lefts(busy), lefts(others)]
+    const known = running.length + listed.length
+    if (known === 0 || known < runs.length || (waiting > 0 && listed.length === 0)) return null
+    const paces = Map.groupBy(busy, ({ method }) => method)
+    const paced = others.map((run, at) => {
+      const range = listed[at] as SecondsRange
+      const like = paces.get(run.method)?.map(paceOf) ?? []
+      return like.length > 0 ? rangeLeft(range.likely * meanOf(like), range) : range
+    })
+    const all = addRanges(paced)
+    return addRanges([...running, rangeLeft((all.likely * waiting) / Math.max(1, paced.length), all)])
   },
   set(next: QueueState): void {
     const before = state?.runs.map(({ id }) => id).join()
     state = next
+    for (const id of seen.keys()) if (!next.runs.some((run) => run.id === id)) seen.delete(id)
+    for (const run of next.runs) remember(run)
     if (next.takenUp) tellTakenUp(next.takenUp, next.paused)
     else toldTakenUp = false
     if (next.runs.map(({ id }) => id).join() !== before) estimateSoon()
   },
+}
+
+/** How many times as long as estimated a running run takes, within the range of its estimate. */
+function paceOf({ id, progress }: RunEntry): number {
+  const estimate = estimates.get(id)
+  if (!estimate || estimate.seconds.likely <= 0) return 1
+  const { low, likely, high } = estimate.seconds
+  return Math.min(high / likely, Math.max(low / likely, deviation(progress, estimate, earlierOf(id, progress))))
 }
 
 const holds = { full: 'disk full', locked: 'history locked', failing: 'disk failing' } as const
@@ -96,14 +117,24 @@ export function followQueue(): void {
 
 const ended = new Set(['done', 'failed', 'interrupted'])
 
+function remember({ id, progress }: Pick<RunEntry, 'id' | 'progress'>): void {
+  if (progress) seen.set(id, (seen.get(id) ?? new Map<string, Progress>()).set(progress.phase, progress))
+}
+
+/** The last progress of each phase of a run except the current one. */
+const earlierOf = (id: string, current: Progress | null): Progress[] =>
+  [...(seen.get(id)?.values() ?? [])].filter(({ phase }) => phase !== current?.phase)
+
 function takeProgress(id: string, progress: Progress): void {
   if (!state?.runs.some((run) => run.id === id)) return
+  remember({ id, progress })
   state = { ...state, runs: state.runs.map((run) => (run.id === id ? { ...run, progress } : run)) }
 }
 
 function replaceRun(run: RunEntry): void {
   const before = state?.runs.find(({ id }) => id === run.id)
   if (!state || !before) return
+  remember(run)
   state = { ...state, runs: state.runs.map((entry) => (entry.id === run.id ? run : entry)) }
   if (before.status === 'running' && ended.has(run.status))
     // Notices of finished runs replace each other, because a pile of them would hide the page.

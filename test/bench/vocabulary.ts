@@ -1,5 +1,4 @@
-import { createHash } from 'node:crypto'
-import { appendFileSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, readFileSync, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { beginChoice } from '#contract/data/begin-token.ts'
@@ -9,8 +8,8 @@ import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { bundledTitles, type WeightType } from '#contract/titles.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { openModel } from '#engine/model/model.ts'
-import type { StepStore } from '#engine/steps/step-name.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
+import { folderSteps } from './folder-runs/folder-steps.ts'
 
 /**
  * What rows of the vocabulary cost, beside files of the same size that were made in other ways: `npm run bench -- vocabulary MODEL FOLDER
@@ -40,7 +39,6 @@ const { values, positionals } = parseArgs({
 })
 const [path, folder] = positionals
 if (!path || !folder) throw new EspalierError('usage', 'Give a model and a folder for the steps.')
-mkdirSync(join(folder, 'steps'), { recursive: true })
 
 const [type, sequenceLength] = [values.type as WeightType, Number(values.tokens)]
 const place = (text: string) => (Object.hasOwn(bundledTitles, text) ? text : resolve(text))
@@ -53,16 +51,9 @@ const measures: MeasureRequest[] = values.texts.split(',').map((one) => {
 })
 if (values.speed) measures.push({ kind: 'inference', sequenceLength: Math.min(512, sequenceLength), repeats: 5 })
 
-const fileOf = (name: string) => join(folder, 'steps', `${createHash('sha256').update(name).digest('hex').slice(0, 32)}.json`)
-const steps: StepStore = {
-  folder: join(folder, 'steps'),
-  get: async (name) => (existsSync(fileOf(name)) ? JSON.parse(readFileSync(fileOf(name), 'utf8')) : undefined),
-  put: async (name, value, tensors) => writeFileSync(fileOf(name), JSON.stringify({ value, ...(tensors ? { tensors } : {}) })),
-}
-
 let phase = ''
 const host = {
-  steps,
+  steps: folderSteps(join(folder, 'steps')),
   signal: new AbortController().signal,
   emit(event: { type: string; progress?: { phase: string } }) {
     if (event.type !== 'progress' || event.progress?.phase === phase) return

@@ -159,11 +159,19 @@ test('runs show prints the plan, the measures and the log', async () => {
 test('runs resume --wait ends with the last run, with 1 when one failed', async () => {
   const result = commands.runs(['resume', 'run-1', 'run-2', '--wait', ...at()])
   await expect.poll(() => asked().map(({ name }) => name)).toContain('runs.resume')
+  const text = 'Waiting for 5.0 GB of memory: the run A holds 8.0 GB.'
+  const waits = [
+    { id: 'run-9', text: 'Another waits.' },
+    { id: 'run-1', text },
+  ]
   const telling = setInterval(() => {
+    server.door.tell({ name: 'queue changed', data: { queue: { memoryWaits: waits } } } as unknown as ApiEvent)
     server.door.tell(changed('run-1', 'done'))
     server.door.tell(changed('run-2', 'failed'))
   }, 50)
   expect(await result).toBe(1)
+  expect(printed.error.split(text), 'said once').toHaveLength(2)
+  expect(printed.error).not.toContain('Another waits.')
   clearInterval(telling)
   expect(printed.error).toContain('run run-1: done')
   expect(printed.out).toMatch(/run-2 +failed/)

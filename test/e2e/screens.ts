@@ -144,7 +144,10 @@ export async function finishAnimations(page: Page): Promise<void> {
   })
 }
 
-/** Watches the page, and returns a function that lists what moved so far: how much, and which elements. */
+/**
+ * Watches the page, and returns a function that lists what moved so far: how much, and which elements. Notices may move: a new one lifts
+ * the others.
+ */
 export async function watchShifts(page: Page): Promise<() => Promise<string[]>> {
   await page.evaluate(() => {
     const seen = window as unknown as { shifts: string[] }
@@ -152,8 +155,11 @@ export async function watchShifts(page: Page): Promise<() => Promise<string[]>> 
     type Shift = PerformanceEntry & { value: number; hadRecentInput: boolean; sources: { node: Node | null; currentRect: DOMRect }[] }
     new PerformanceObserver((list) => {
       for (const { hadRecentInput, value, sources } of list.getEntries() as Shift[]) {
-        const moved = sources.map(({ node, currentRect: { y } }) => `"${node?.textContent?.trim().slice(0, 40)}" to ${Math.round(y)}`)
-        if (!hadRecentInput && value >= 0.001) seen.shifts.push(`${value.toFixed(3)}: ${moved.join(', ')}`)
+        const elementOf = (node: Node | null) => (node instanceof Element ? node : node?.parentElement)
+        const inPage = sources.filter(({ node }) => !elementOf(node)?.closest('[aria-label="Notices"]'))
+        const moved = inPage.map(({ node, currentRect: { y } }) => `"${node?.textContent?.trim().slice(0, 40)}" to ${Math.round(y)}`)
+        if (!hadRecentInput && value >= 0.001 && (moved.length > 0 || sources.length === 0))
+          seen.shifts.push(`${value.toFixed(3)}: ${moved.join(', ')}`)
       }
     }).observe({ type: 'layout-shift' })
   })

@@ -1,6 +1,10 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { Browser, Page, Route } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { referenceModel } from '../fixtures/reference.ts'
+import { findAccessibilityFaults } from './accessibility.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { go, openScreen } from './screens.ts'
@@ -148,4 +152,34 @@ test('a typed size is asked for as it is, and kept over a reload', async () => {
   await later.asked('4000000')
   await later.release()
   await page.getByRole('heading', { level: 1, name: /^Sample model at 4 MB/ }).waitFor()
+})
+
+test('a path is taken while it is typed, without leaving the field, and a folder is chosen by browsing', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'espalier-my code-'))
+  await mkdir(join(folder, 'src'))
+  await writeFile(join(folder, 'src', 'main.py'), 'def add(a, b):\n    return a + b\n'.repeat(400))
+  await go(page, '#/new')
+  await page.reload()
+  const questions = page.getByRole('region', { name: 'Three questions' })
+  await questions.getByText('Files of my own').click()
+  const path = questions.getByRole('textbox', { name: 'Your files' })
+  await questions.getByText('Name your files first').waitFor()
+  await path.pressSequentially(`${folder} `)
+  await questions.getByText('Name your files first').waitFor({ state: 'detached' })
+  await questions.getByRole('blockquote').waitFor()
+  expect(await path.inputValue(), 'the space of the next word').toBe(`${folder} `)
+  // The browser starts in the user's own folder.
+  await page.route('**/api/files.browse', (route) =>
+    route.continue({ postData: JSON.stringify({ folder: route.request().postDataJSON().folder ?? folder }) }),
+  )
+  await questions.getByRole('button', { name: 'Browse …' }).click()
+  const dialog = page.getByRole('dialog', { name: 'Your files' })
+  await dialog.getByRole('button', { name: 'src' }).click()
+  await dialog.getByRole('button', { name: 'main.py' }).waitFor()
+  expect(await findAccessibilityFaults(page, ['light', 'dark'])).toEqual([])
+  await dialog.getByRole('button', { name: 'Use this folder' }).click()
+  await expect.poll(() => path.inputValue()).toBe(join(folder, 'src'))
+  await page.unroute('**/api/files.browse')
+  await questions.getByText('General text').click()
+  await rm(folder, { recursive: true, force: true })
 })

@@ -71,6 +71,7 @@ test('a history file that cannot grow stays whole, and its run waits and then en
     devices: [processorDevice()],
     hostFor: () => host,
     fetchFile,
+    memoryLimit: () => null,
     changed: (numbers) => queue.tellRuns(numbers),
     ended: (number) => queue.noteEnd(number),
     freed: () => queue.work(),
@@ -83,6 +84,7 @@ test('a history file that cannot grow stays whole, and its run waits and then en
     owner,
     machine,
     clusters,
+    memory: { waits: [] },
     worksQueue: true,
     resumesRuns: () => true,
   })

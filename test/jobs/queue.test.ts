@@ -52,6 +52,19 @@ test('a run that cannot be done fails with its reason and leaves the process ali
   expect((await workbench.call('queue.get', {})).devices[0]?.status).toBe('idle')
 })
 
+test('a run that was asked for a size has one sparsity, the one it reached; one asked for a sparsity has both', async () => {
+  await using workbench = await openedWorkbench()
+  const asked = await runEnded(workbench, (await oneRun(workbench)).id)
+  const { id } = await workbench.call('runs.clone', {
+    id: asked.id,
+    changes: { amount: { bytes: 4e6, format: 'gguf' } },
+    start: 'queue',
+  })
+  const found = await runEnded(workbench, id)
+  expect([found.status, found.nominal, found.reached]).toEqual(['done', 0.24, 0.24])
+  expect(asked.nominal).not.toBe(asked.reached)
+})
+
 test('running out of memory is reported as such, with the option to try', async () => {
   await using workbench = await openedWorkbench()
   const run = await runEnded(workbench, (await oneRun(workbench, { at: 2, does: 'out of memory' })).id)

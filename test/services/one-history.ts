@@ -106,6 +106,7 @@ function hostOf(history: History, recorder: RunRecorder, beforeStep: Related['be
       },
     },
     fetchFile: () => Promise.reject(new Error('nothing is downloaded here')),
+    claimMemory: async () => true,
     emit: (event) => recorder.event(event),
     signal,
     columnSignal: () => signal,

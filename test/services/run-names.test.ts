@@ -15,6 +15,19 @@ test('the name of a first look says so, because tables and exports show it besid
   expect(runName({ ...request, precision: 'mixed' }, 1)).toBe('2SSP 37.5 %')
 })
 
+test('budgets that differ in any digit have different names', () => {
+  const named = (bytes: number) => runName({ ...request, amount: { bytes, format: 'gguf' } }, 1)
+  const divided = (bytes: number) => {
+    const type = `MIXED:${bytes}` as const
+    return runName({ ...request, method: 'gates', amount: { bytes, format: 'gguf', type }, weights: type }, 1)
+  }
+  const typed = (bytes: number) => runName({ ...request, weights: `MIXED:${bytes}` }, 1)
+  for (const name of [named, divided, typed]) expect(name(94_312_345)).not.toBe(name(94_312_346))
+  expect(named(94_312_345)).toBe('2SSP 94.312345 MB')
+  expect(divided(1_610_612_736)).toBe('Gates 1.610612736 GB of mixed types')
+  expect(typed(1_610_612_736)).toBe('2SSP 37.5 %, mixed types (1,610.612736 MB)')
+})
+
 test('a recovered run says how long it trained', () => {
   const recover = { amount: { tokens: 32_768 }, text: { source: 'mixed', sequenceLength: 512 } }
   expect(runName({ ...request, recover }, 1)).toBe('2SSP 37.5 %, recovered with 32,768 tokens')

@@ -1,3 +1,4 @@
+import { measureTitle } from '#contract/comparison/measure-columns.ts'
 import { meanOf } from '#contract/comparison/statistics.ts'
 import { beginText } from '#contract/data/begin-token.ts'
 import { EspalierError } from '#contract/errors.ts'
@@ -184,7 +185,7 @@ export function showRun(run: RunDetail, log: string | undefined): void {
     printTable(
       ['MEASURE', 'DATA', 'VALUE', 'UNIT', 'ERROR'],
       run.measures.map(({ name, dataset, value, unit, error }) => [
-        name,
+        measureTitle({ name, dataset }),
         dataset,
         Number(value.toPrecision(7)),
         unit,

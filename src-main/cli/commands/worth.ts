@@ -1,7 +1,7 @@
 import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { mostCompared } from '#contract/comparison/comparison-calls.ts'
 import { type Cost, costsOf, costText, fileSize } from '#contract/comparison/costs.ts'
-import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
+import { usualCost, type Worth, worthOf } from '#contract/comparison/verdict.ts'
 import { verdictText } from '#contract/comparison/verdict-sentence.ts'
 import { duelText, outcomeText, qualityText } from '#contract/comparison/worth.ts'
 import { isPruned, runsByModel } from '#contract/comparison/worth-runs.ts'
@@ -19,7 +19,7 @@ and was measured on the same windows. A difference counts if its 95 % interval, 
 Only text that played no part in calibration, repair, recovery or quantisation counts for the verdict.
 To have files to compare, make the runs with --weights.
 
-  --cost MEASURE       a measured cost instead of the file's size, such as "tokens per second"
+  --cost MEASURE       a measured cost, such as "tokens per second"
 ${commonHelp}`
 
 const flags = { ...commonFlags, cost: { type: 'string' } } as const
@@ -27,7 +27,7 @@ const flags = { ...commonFlags, cost: { type: 'string' } } as const
 export const worth = command('worth', help, async (given) => {
   const { values, words } = readFlags(given, flags, { least: 1, most: 1, name: 'The experiment’s id' })
   const runs = await withWorkbench(values, (door) => read(door, words[0] as string))
-  const cost = costNamed(values.cost, costsOf(runs, isPruned))
+  const cost = values.cost === undefined ? usualCost(runs) : costNamed(values.cost, costsOf(runs, isPruned))
   const found = worthOf(runs, cost)
   if (values.json) printJson(found)
   else print(found, cost)
@@ -61,8 +61,7 @@ async function read({ call }: CommandDoor, experiment: string): Promise<Compared
 }
 
 /** Finds a cost by its title in `costsOf`, or by the name of its measure if only one cost has it. */
-function costNamed(name: string | undefined, costs: readonly Cost[]): Cost {
-  if (name === undefined) return fileSize
+function costNamed(name: string, costs: readonly Cost[]): Cost {
   const is = (text: string) => text.toLowerCase() === name.toLowerCase()
   const found = costs.filter(({ title }) => is(title))
   const [cost, other] = found.length > 0 ? found : costs.filter(({ id }) => is(id.split('/')[0] ?? id))

@@ -1,30 +1,52 @@
 import type { RunEntry } from '../runs/runs.ts'
 import { isTimed, speedUpOf } from '../runs/time/speed.ts'
+import { denseMethod } from '../titles.ts'
 import { rivalSets, whyResultsApart } from './comparable.ts'
 import { differenceOf } from './difference.ts'
 import type { MeasureColumn } from './measure-columns.ts'
-import type { SeedGroup } from './seeds.ts'
+import { counted, type SeedGroup } from './seeds.ts'
 
-/** The mark of a cell that is one of `count` leaders, or not. */
-export const markOf = (best: boolean, count: number): { best: boolean; tied?: true } =>
-  best && count > 1 ? { best, tied: true } : { best }
+/** Results compete at a sparsity only if theirs differs from it by at most this much. */
+export const sparsityTolerance = 0.01
+
+/** Whether two sparsities are near enough for their results to compete. */
+export const isNear = (first: number, second: number): boolean => Math.abs(first - second) <= sparsityTolerance + 1e-9
+
+/** The mark of a cell that is one of `leaders`; 0 if it is not one of them. */
+export const markOf = (leaders: number): { best: boolean; tied?: true } =>
+  leaders > 1 ? { best: true, tied: true } : { best: leaders === 1 }
 
 type Measured = Pick<SeedGroup<RunEntry>, 'runs' | 'measures'>
+type Pruned = Measured & Pick<SeedGroup<RunEntry>, 'reached'>
 
 /**
- * Returns the best results by a measure. Each result competes with all that it can be compared with: it is among the best if it does not
- * differ clearly from the best of these. A result without a rival is not the best, and neither is one that cannot be compared with the
- * pinned baseline: tables call it "not compared".
+ * Returns the best results by a measure, and how many share the first place with each, itself included. A result competes with all of
+ * nearly its sparsity that it can be compared with: it is among the best if it does not differ clearly from the best of these. A result
+ * without a rival is not the best, and neither is one that cannot be compared with the pinned baseline: tables call it "not compared".
+ * Sizes have no best, because they follow from the amount asked for.
  */
-export function bestOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn, baseline: Measured | null): Set<Group> {
+export function bestOf<Group extends Pruned>(
+  results: readonly Group[],
+  column: MeasureColumn,
+  baseline: Measured | null,
+): Map<Group, number> {
+  if (counted.has(column.unit)) return new Map()
   const isCompared = (result: Group) => !baseline || whyResultsApart(result, baseline, [column]) === null
   const measured = results.filter((result) => result.measures.has(column.id) && isCompared(result))
-  const best = rivalSets(measured, [column]).flatMap(({ results: same, rivals }) => {
-    if (rivals.length < 2) return []
-    const leaders = new Set(leadersOf(rivals, column))
-    return same.filter((result) => leaders.has(result))
-  })
-  return new Set(best)
+  const best = rivalSets(measured, [column]).flatMap(({ results: same, rivals }) =>
+    [...Map.groupBy(same, sparsityOf)].flatMap(([sparsity, own]) => {
+      const near = rivals.filter((rival) => isNear(sparsityOf(rival), sparsity))
+      const leaders = near.length > 1 ? leadersOf(near, column) : []
+      return own.filter((result) => leaders.includes(result)).map((result) => [result, leaders.length] as const)
+    }),
+  )
+  return new Map(best)
+}
+
+/** The sparsity at which a result competes: the one asked for, or if it missed that the one it reached. */
+function sparsityOf({ runs: [run], reached }: Pruned): number {
+  const asked = run?.nominal ?? reached ?? (run?.method === denseMethod ? 0 : Number.NaN)
+  return reached === null || isNear(reached, asked) ? asked : reached
 }
 
 /**

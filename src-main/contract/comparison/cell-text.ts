@@ -1,4 +1,4 @@
-import type { TableCell } from './table.ts'
+import type { Table, TableCell } from './table.ts'
 
 const grouped = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
 
@@ -58,8 +58,49 @@ export function spreadText(value: number, spread: number, factor = false): strin
   return `${own} ×/÷ ${spread < 10 ? spread.toFixed(2) : formatNumber(spread)}`
 }
 
-export function cellText({ value, spread, factor, note }: TableCell): string {
+/** Writes a cell. A number with an interval is `36.59 [32.10, 41.71]`, and all its numbers have `decimals` places, if given. */
+export function cellText({ value, spread, factor, low, high, note }: TableCell, decimals?: number): string {
   if (value === null) return '–'
   if (typeof value !== 'number') return String(value)
-  return `${typeof spread === 'number' ? spreadText(value, spread, factor) : formatNumber(value)}${note ? ` (${note})` : ''}`
+  const places = decimals ?? placesOf([value])
+  const to = (number: number) => (places === undefined ? formatNumber(number) : fixed(number, places))
+  const own =
+    low !== undefined && high !== undefined
+      ? `${to(value)} [${to(low)}, ${to(high)}]`
+      : typeof spread === 'number'
+        ? spreadText(value, spread, factor)
+        : decimals === undefined
+          ? formatNumber(value)
+          : to(value)
+  return `${own}${note ? ` (${note})` : ''}`
+}
+
+/** Writes the cells of a table. Those of one measure have equal decimals. */
+export function tableTexts({ rows, columns, alike }: Table): string[][] {
+  const ofColumn = columns.map((_, at) => (alike === 'columns' ? placesOf(rows.flatMap((row) => row[at]?.value ?? [])) : undefined))
+  return rows.map((row) => {
+    const ofRow = alike === 'rows' ? placesOf(row.flatMap(({ value }) => value ?? [])) : undefined
+    return row.map((cell, at) => cellText(cell, ofRow ?? ofColumn[at]))
+  })
+}
+
+/**
+ * Returns the decimal places of numbers that are read together: those that the smallest has in `significantDigits`. Undefined if there are
+ * only whole numbers, or if one is too small or too large to be written without an exponent.
+ */
+function placesOf(values: readonly TableCell['value'][]): number | undefined {
+  const sizes = values.flatMap((value) => (typeof value === 'number' && value !== 0 && Number.isFinite(value) ? [Math.abs(value)] : []))
+  const isWhole = sizes.every((size) => Number.isInteger(size))
+  if (isWhole || Math.min(...sizes) < 1e-3 || Math.max(...sizes) >= 1e6) return undefined
+  const smallest = Math.min(...sizes)
+  return Math.max(0, (smallest < 1 ? 2 : 3) - Math.floor(Math.log10(smallest)))
+}
+
+function fixed(value: number, places: number): string {
+  const text = value.toLocaleString('en', {
+    minimumFractionDigits: places,
+    maximumFractionDigits: places,
+    useGrouping: Math.abs(value) >= 1e4,
+  })
+  return text.replace('-', '−')
 }

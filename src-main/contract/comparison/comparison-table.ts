@@ -1,13 +1,13 @@
 import { at } from '../at.ts'
 import { type UsedData, windowsText } from '../data/used-data.ts'
 import type { MeasureSummary, RunEntry } from '../runs/runs.ts'
-import { denseMethod, titleOfMethod } from '../titles.ts'
+import { titleOfMethod } from '../titles.ts'
 import { plural } from '../words.ts'
-import { bestOf, markOf } from './best-results.ts'
+import { bestOf, markOf, sparsityTolerance } from './best-results.ts'
 import { apartResults, apartText, comparableSets } from './comparable.ts'
 import type { ComparedRun } from './compared-run.ts'
 import { columnLabel, type MeasureColumn, measureColumns, measureOf } from './measure-columns.ts'
-import { groupEach, groupOverSeeds, hasSeveralSeeds, intervalOf, type SeedGroup } from './seeds.ts'
+import { groupEach, groupOverSeeds, hasSeveralSeeds, intervalOf, type SeedGroup, seedlessName } from './seeds.ts'
 import { seriesTitle, treatmentOf } from './series.ts'
 import type { Table, TableRow } from './table.ts'
 
@@ -18,10 +18,7 @@ export function comparedGroups(runs: readonly ComparedRun[], baseline: string | 
 }
 
 /** Explains the best marks of tables. */
-const boldText = 'Bold: the best of those that can be compared, with all that do not differ clearly from it (95 % interval).'
-/** Explains the spreads of tables over seeds. */
-export const seedsText =
-  'Perplexities over seeds: geometric mean ×/÷ one deviation as a factor. ±: one deviation over seeds, or one standard error for a single run.'
+const boldText = `Bold: at each sparsity (within ${sparsityTolerance * 100} percentage point), the best of those that can be compared, with all that do not differ clearly from it (paired 95 % intervals); sizes and results alone at their sparsity are not marked.`
 
 /** Makes a table of the comparison: one row per compared group, one column per measure (or per measure in `chosen`). */
 export function comparisonTable(
@@ -36,14 +33,12 @@ export function comparisonTable(
   const isPinned = (group: SeedGroup) => at(group.runs, 0).id === baseline
   const [rivals, pinned] = [groups.filter((group) => !isPinned(group)), groups.find(isPinned) ?? null]
   const best = new Map(columns.map((column) => [column.id, bestOf(rivals, column, pinned)]))
+  const windows = new Map(columns.map((column) => [column.id, windowsNotes(groups, column)]))
+  const hasBest = [...best.values()].some((leaders) => leaders.size > 0)
   return {
-    caption: `${overSeeds ? 'Results over seeds' : 'Results of each run'}. ${comparedText(groups, columns)}`,
-    notes: [
-      boldText,
-      ...(groups.some(({ seeds }) => seeds > 1) ? [seedsText] : []),
-      ...comparisonNotes(groups, columns),
-      ...fewerWindowsNotes(groups),
-    ],
+    caption: [comparedText(groups, columns), ...meansTexts(groups, columns), ...(hasBest ? [boldText] : [])].join(' '),
+    notes: [...comparisonNotes(groups, columns), ...equalSeedsNotes(groups), ...fewerWindowsNotes(groups)],
+    alike: 'columns',
     columns: [
       { label: 'Model', numeric: false },
       { label: 'Method', numeric: false },
@@ -56,29 +51,73 @@ export function comparisonTable(
         better: column.lowerIsBetter ? ('lower' as const) : ('higher' as const),
       })),
     ],
-    rows: groups.map((group) => tableRow(group, columns, best, counts)),
+    rows: groups.map((group) => tableRow(group, columns, { best, windows, counts })),
   }
 }
 
-/** Says what is compared: the models, the windows or questions of each measure, and how many seeds. */
-export function comparedText(
-  groups: readonly Pick<SeedGroup<RunEntry>, 'runs' | 'measures' | 'seeds'>[],
-  columns: readonly MeasureColumn[],
-): string {
-  const list = new Intl.ListFormat('en-GB')
-  const models = [...new Set(groups.flatMap(({ runs }) => runs.map(({ model }) => model.name)))]
-  const measured = columns.flatMap((column) => {
-    const shapes = new Set(groups.flatMap(({ runs }) => runs.flatMap((run) => shapeText(measureOf(run, column.id)) ?? [])))
-    return shapes.size === 0 ? [] : `${columnLabel(column)} on ${list.format(shapes)}`
+type Seeded = Pick<SeedGroup<RunEntry>, 'name' | 'runs' | 'measures' | 'seeds' | 'equalSeeds'>
+
+/** Says what is compared: the models, and the windows or questions of each measure. */
+export function comparedText(groups: readonly Seeded[], columns: readonly MeasureColumn[]): string {
+  const measured = columns.map((column) => ({ label: columnLabel(column), shapes: shapesText(groups, column) }))
+  const known = [...Map.groupBy(measured, ({ shapes }) => shapes)].filter(([shapes]) => shapes !== '')
+  const texts = known.map(([shapes, own]) => `${list.format(own.map(({ label }) => label))} on ${shapes}`)
+  return `Results of ${modelsText(groups)}${texts.length > 0 ? `: ${texts.join('; ')}` : ''}.`
+}
+
+const list = new Intl.ListFormat('en-GB')
+
+export const modelsText = (groups: readonly Seeded[]): string =>
+  list.format([...new Set(groups.flatMap(({ runs }) => runs.map(({ model }) => model.name)))])
+
+/** `8 windows of 256 tokens`; several if results were taken on different ones, and nothing for sizes and times. */
+export function shapesText(groups: readonly Seeded[], { id }: MeasureColumn): string {
+  return list.format(new Set(groups.flatMap(({ runs }) => runs.flatMap((run) => shapeText(measureOf(run, id)) ?? []))))
+}
+
+/**
+ * What each result was measured on, if a column has results of several windows: `on 6 windows of 256 tokens`. Such numbers cannot be
+ * compared although they have one heading.
+ */
+export function windowsNotes<Group extends Pick<Seeded, 'runs'>>(groups: readonly Group[], { id }: { id: string }): Map<Group, string> {
+  const shapes = groups.flatMap((group) => {
+    const [shape] = group.runs.flatMap((run) => shapeText(measureOf(run, id)) ?? [])
+    return shape === undefined ? [] : [[group, `on ${shape}`] as const]
   })
-  const seeds = groups.filter(({ runs }) => runs.some(({ method }) => method !== denseMethod)).map((group) => group.seeds)
-  const [fewest, most] = [Math.min(...seeds), Math.max(...seeds)]
-  const counted = fewest === most ? plural(most, 'seed') : `${fewest} to ${most} seeds`
+  return new Set(shapes.map(([, shape]) => shape)).size > 1 ? new Map(shapes) : new Map()
+}
+
+/** Explains the means and brackets of a table that has them. */
+export function meansTexts(groups: readonly Seeded[], columns: readonly MeasureColumn[]): string[] {
+  const cells = groups.flatMap((group) =>
+    columns.flatMap(({ id }) => {
+      const found = group.measures.get(id)
+      return found ? [{ ...found, hasInterval: intervalOf(group, id) !== null }] : []
+    }),
+  )
+  const means = cells.filter(({ count }) => count > 1)
+  const timed = cells.some(({ count, spread, hasInterval }) => count === 1 && spread !== null && !hasInterval)
+  const times = timed ? ['±: how far repeated timings differ.'] : []
+  const ofSingle = cells.some(({ count, hasInterval }) => count === 1 && hasInterval)
+  if (means.length === 0) return ofSingle ? ['Brackets: the 95 % interval over windows or questions.', ...times] : times
+  const most = Math.max(...means.map(({ count }) => count))
+  const seeds = `${means.every(({ count }) => count === most) ? '' : 'up to '}${plural(most, 'seed')}`
+  const kinds = new Set(means.map(({ factor }) => factor))
+  const kind = kinds.size > 1 ? 'Means, geometric for perplexities,' : kinds.has(true) ? 'Geometric means' : 'Means'
+  if (!ofSingle) return [`${kind} over ${seeds}, with the 95 % interval in brackets.`, ...times]
   return [
-    `Models: ${list.format(models)}.`,
-    ...(measured.length > 0 ? [`Measured: ${measured.join('; ')}.`] : []),
-    ...(seeds.length > 0 ? [`Each pruned result: ${counted}.`] : []),
-  ].join(' ')
+    `${kind} over ${seeds}. Brackets: the 95 % interval, over seeds where there are several, else over windows or questions.`,
+    ...times,
+  ]
+}
+
+/** Says which results count once although they were computed with several seeds. */
+export function equalSeedsNotes(groups: readonly Seeded[]): string[] {
+  const equal = groups.filter(({ equalSeeds }) => equalSeeds > 0)
+  if (equal.length === 0) return []
+  const nominal = ({ runs }: Seeded) => runs[0]?.nominal ?? 0
+  const names = equal.toSorted((a, b) => nominal(a) - nominal(b)).map(({ name }) => seedlessName(name))
+  return [`All seeds led to the same model, so they count as one result (n = 1): ${names.join('; ')}.`]
 }
 
 /** `8 windows of 256 tokens`, or `100 questions`; null if it is not known, or of no text. */
@@ -88,7 +127,7 @@ export function shapeText(measure: MeasureSummary | undefined): string | null {
   return sequenceLength === undefined ? plural(count, 'question') : windowsText(count, sequenceLength)
 }
 
-/** Says which methods looked at fewer calibration windows than were requested: `Fewer calibration windows than requested: BlockPruner (1 of 8).` */
+/** Names the methods that looked at fewer calibration windows than requested, with both counts: `BlockPruner (1 of 8)`. */
 export function fewerWindowsNotes(groups: readonly { runs: readonly (RunEntry & { calibration?: UsedData | null })[] }[]): string[] {
   const notes = groups.flatMap(({ runs }) =>
     runs.flatMap(({ method, parameters, calibration }) => {
@@ -120,7 +159,13 @@ export function comparisonNotes(
   )
 }
 
-function tableRow(group: SeedGroup, columns: readonly MeasureColumn[], best: Map<string, Set<SeedGroup>>, counts: boolean): TableRow {
+interface Marks {
+  best: ReadonlyMap<string, ReadonlyMap<SeedGroup, number>>
+  windows: ReadonlyMap<string, ReadonlyMap<SeedGroup, string>>
+  counts: boolean
+}
+
+function tableRow(group: SeedGroup, columns: readonly MeasureColumn[], { best, windows, counts }: Marks): TableRow {
   const run = at(group.runs, 0)
   return [
     { value: run.model.name },
@@ -130,13 +175,14 @@ function tableRow(group: SeedGroup, columns: readonly MeasureColumn[], best: Map
     { value: counts ? group.seeds : run.seed },
     ...columns.map(({ id }) => {
       const summary = group.measures.get(id)
-      const leaders = best.get(id)
+      const note = windows.get(id)?.get(group)
       return {
         value: summary?.mean ?? null,
         spread: summary?.spread ?? null,
         factor: summary?.factor ?? false,
         ...intervalOf(group, id),
-        ...markOf(leaders?.has(group) ?? false, leaders?.size ?? 0),
+        ...markOf(best.get(id)?.get(group) ?? 0),
+        ...(note === undefined ? {} : { note }),
       }
     }),
   ]

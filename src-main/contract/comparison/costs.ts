@@ -1,4 +1,6 @@
 import { isLowerBetter } from '../runs/measures.ts'
+import type { Amount } from '../runs/run-request.ts'
+import { inLlama } from '../runs/time/speed.ts'
 import { upperFirst } from '../words.ts'
 import type { ComparedRun } from './compared-run.ts'
 import { measureColumns, measureId } from './measure-columns.ts'
@@ -51,6 +53,48 @@ export function costsOf(runs: readonly ComparedRun[], isPruned: (run: ComparedRu
     return words && has(id, false) && has(id, true) ? [{ id, title, lowerIsBetter: isLowerBetter(name), unit, ...words }] : []
   })
   return [fileSize, ...measured]
+}
+
+const writingSpeed = measureId({ name: 'tokens per second', dataset: inLlama('decode') })
+
+/** Returns what the amounts of an experiment limit: the speed of writing, the time to the first token, or otherwise the size of the file. */
+export function costAskedFor(amounts: readonly Amount[], costs: readonly Cost[]): Cost {
+  const asked = amounts.flatMap((amount) => {
+    if ('tokensPerSecond' in amount) return [writingSpeed]
+    return 'prompt' in amount ? [measureId({ name: 'time to first token', dataset: inLlama(`${amount.prompt} tokens`) })] : []
+  })
+  return costs.find(({ id }) => asked.includes(id)) ?? fileSize
+}
+
+/** Returns the speeds that runs were asked to reach. */
+export function speedsAskedFor(runs: readonly Pick<ComparedRun, 'parameters'>[]): Amount[] {
+  return runs.flatMap(({ parameters }): Amount[] => {
+    const of = (name: string) => Number(parameters[`amount.${name}`] ?? Number.NaN)
+    const [tokensPerSecond, milliseconds, prompt] = [of('tokensPerSecond'), of('milliseconds'), of('prompt')]
+    if (tokensPerSecond > 0) return [{ tokensPerSecond }]
+    return milliseconds > 0 && prompt > 0 ? [{ milliseconds, prompt }] : []
+  })
+}
+
+/** A file whose speed was measured this far below what was asked for has missed it. Less is within what times vary by. */
+const missedShare = 0.95
+
+/**
+ * Says which files write more slowly than their runs were asked for: a plan is chosen by a table of speeds, and measured as a file.
+ * Undefined if none does.
+ */
+export function missedText(
+  runs: readonly Pick<ComparedRun, 'id' | 'parameters'>[],
+  cost: Cost,
+  files: readonly { readonly name: string; readonly runs: readonly string[]; readonly cost: { readonly mean: number } }[],
+): string | undefined {
+  if (cost.id !== writingSpeed) return undefined
+  const missed = files.flatMap(({ name, runs: own, cost: { mean } }) => {
+    const amounts = speedsAskedFor(runs.filter(({ id }) => own.includes(id)))
+    const asked = Math.max(...amounts.flatMap((amount) => ('tokensPerSecond' in amount ? [amount.tokensPerSecond] : [])))
+    return mean < missedShare * asked ? [`${name} reaches ${costText(mean, cost)} instead of ${costText(asked, cost)}`] : []
+  })
+  return missed.length > 0 ? `Slower than you asked for, as measured: ${missed.join(', ')}.` : undefined
 }
 
 /** Writes a value in the unit of its cost. */

@@ -81,8 +81,23 @@ export function differenceOf(first: Result, second: Result, column: Column): Dif
 /** Keeps the last run of each seed, since a seed may have been run twice. */
 export const onePerSeed = <Run extends RunEntry>(runs: readonly Run[]): Run[] => [...new Map(runs.map((run) => [run.seed, run])).values()]
 
-const measuresOf = ({ runs }: Result, column: Column): MeasureSummary[] =>
-  onePerSeed(runs.filter((run) => measureOf(run, measureId(column)))).flatMap((run) => measureOf(run, measureId(column)) ?? [])
+/**
+ * Whether all seeds led to the same model: its losses on every text that all measured are equal to the last bit. Such runs are one result,
+ * and say nothing about how much others would vary.
+ */
+export function areOneResult(runs: readonly RunEntry[]): boolean {
+  const [first, ...others] = runs
+  const losses = first?.measures.filter(({ name }) => isPerToken(name) || name === bitsMeasure) ?? []
+  const shared = losses.filter((loss) => others.every((run) => measureOf(run, measureId(loss))))
+  const isEqual = (loss: MeasureSummary) => others.every((run) => measureOf(run, measureId(loss))?.value === loss.value)
+  return others.length > 0 && shared.length > 0 && shared.every(isEqual)
+}
+
+const measuresOf = ({ runs }: Result, column: Column): MeasureSummary[] => {
+  const once = onePerSeed(runs.filter((run) => measureOf(run, measureId(column))))
+  const results = areOneResult(once) ? once.slice(0, 1) : once
+  return results.flatMap((run) => measureOf(run, measureId(column)) ?? [])
+}
 
 const dependsOnSeed = ({ runs: [run] }: Result): boolean => run !== undefined && run.method !== denseMethod
 

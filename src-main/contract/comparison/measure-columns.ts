@@ -1,5 +1,7 @@
+import { rivalType } from '../exports/file-bench.ts'
 import { isLowerBetter } from '../runs/measures.ts'
 import type { MeasureSummary, RunEntry } from '../runs/runs.ts'
+import { isInLlama } from '../runs/time/speed.ts'
 import { everyTaskTitle } from '../titles.ts'
 
 /** A measure as a column. Its id is `name` or `name/dataset`. */
@@ -42,8 +44,16 @@ const titles: ReadonlyMap<string, string> = new Map([...Object.entries(everyTask
 /** Returns the title of what a measure was taken on, such as a task. The name of a text is its title. */
 export const subjectTitle = (dataset: string): string => titles.get(dataset) ?? dataset
 
+/**
+ * Returns the name of a measure, and of a speed-up also over what: files are timed in turns with the dense model in F16, whatever their
+ * type.
+ */
+export const measureTitle = ({ name, dataset }: { name: string; dataset: string }): string =>
+  name === 'speed-up' ? `speed-up over ${isInLlama(dataset) ? `the dense ${rivalType} file` : 'the dense model'}` : name
+
 /** Returns the heading of a column: `perplexity (wikitext2)`, `size [bytes]`. */
 export function columnLabel({ name, dataset, unit }: MeasureColumn): string {
-  const title = dataset ? `${name} (${subjectTitle(dataset)})` : name
+  const own = measureTitle({ name, dataset })
+  const title = dataset ? `${own} (${subjectTitle(dataset)})` : own
   return unit && unit !== name ? `${title} [${unit}]` : title
 }

@@ -2,13 +2,13 @@ import type { RunEntry } from '../runs/runs.ts'
 import { isTimed } from '../runs/time/speed.ts'
 import { denseMethod } from '../titles.ts'
 import { whyResultsApart } from './comparable.ts'
-import { comparedText, seedsText, shapeText } from './comparison-table.ts'
+import { equalSeedsNotes, meansTexts, modelsText, shapeText } from './comparison-table.ts'
 import { type Difference, differenceOf } from './difference.ts'
 import { columnLabel, type MeasureColumn, measureColumns, measureOf } from './measure-columns.ts'
-import { counted, type SeedGroup } from './seeds.ts'
+import { counted, intervalOf, type SeedGroup, seedlessName } from './seeds.ts'
 import type { Table, TableCell } from './table.ts'
 
-type Group = Pick<SeedGroup<RunEntry>, 'name' | 'runs' | 'seeds' | 'measures'>
+type Group = Pick<SeedGroup<RunEntry>, 'name' | 'runs' | 'seeds' | 'equalSeeds' | 'measures'>
 
 const pairText =
   'Difference: of perplexities the first divided by the second, of others the first minus the second, paired over the same windows or questions. p: how often chance alone differs as much, two-sided. With several seeds, the test over seeds must agree, and the wider interval is shown.'
@@ -39,14 +39,18 @@ export function pairTable(first: Group, second: Group): Table {
     return difference || apart !== null ? [{ column, difference, apart }] : []
   })
   // A column has the number of seeds.
-  const [own, other] = [first, second].map(({ name }) => name.replace(/, \d+ seeds/, '')) as [string, string]
+  const [own, other] = [first, second].map(({ name }) => seedlessName(name)) as [string, string]
   const [one, two] = own === other ? [`${own} (first)`, `${other} (second)`] : [own, other]
   return {
-    caption: `${one} against ${two}. ${comparedText(
-      [first, second],
-      tested.map(({ column }) => column),
-    )}`,
-    notes: [pairText, ...(first.seeds > 1 || second.seeds > 1 ? [seedsText] : [])],
+    caption: `${one} against ${two}, on ${modelsText([first, second])}.`,
+    notes: [
+      pairText,
+      ...meansTexts(
+        [first, second],
+        tested.map(({ column }) => column),
+      ),
+      ...equalSeedsNotes([first, second]),
+    ],
     columns: [
       { label: 'Measure', numeric: false },
       ...[one, two, 'Difference', '95 % low', '95 % high', 'p', 'Seeds'].map((label) => ({ label, numeric: true })),
@@ -66,9 +70,9 @@ export function pairTable(first: Group, second: Group): Table {
   }
 }
 
-function meanCell({ measures }: Group, { id }: MeasureColumn): TableCell {
-  const found = measures.get(id)
-  return { value: found?.mean ?? null, spread: found?.spread ?? null, factor: found?.factor ?? false }
+function meanCell(group: Group, { id }: MeasureColumn): TableCell {
+  const found = group.measures.get(id)
+  return { value: found?.mean ?? null, spread: found?.spread ?? null, factor: found?.factor ?? false, ...intervalOf(group, id) }
 }
 
 function conclusion(difference: Difference | null, { lowerIsBetter }: MeasureColumn): string {

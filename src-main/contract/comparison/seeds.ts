@@ -1,8 +1,9 @@
 import { at } from '../at.ts'
 import type { RunEntry } from '../runs/runs.ts'
+import { isTimed } from '../runs/time/speed.ts'
 import { comparableSets, isPerToken } from './comparable.ts'
 import type { ComparedRun } from './compared-run.ts'
-import { onePerSeed } from './difference.ts'
+import { areOneResult, onePerSeed } from './difference.ts'
 import { measureColumns, measureId, measureOf } from './measure-columns.ts'
 import { type Interval, meanAndSpread, meanOf, studentQuantile } from './statistics.ts'
 
@@ -26,13 +27,15 @@ export function standardError({ spread, count, factor }: MeasureOverSeeds): numb
 
 /**
  * Returns the 95 % interval of a group's mean: Student's over seeds, or for a single run over its windows or questions. Null if nothing
- * shows how much the value varies.
+ * shows how much the value varies, and for a single run's times, whose error is how far repeated timings differ.
  */
 export function intervalOf({ runs, measures }: Pick<SeedGroup<RunEntry>, 'runs' | 'measures'>, id: string): Interval | null {
   const found = measures.get(id)
   const error = found && standardError(found)
   if (!found || !error) return null
   const { mean, count, factor } = found
+  const [taken] = runs.flatMap((run) => measureOf(run, id) ?? [])
+  if (count === 1 && taken && isTimed(taken)) return null
   const units = count > 1 ? count : (runs.flatMap((run) => measureOf(run, id)?.on?.count ?? [])[0] ?? Number.POSITIVE_INFINITY)
   if (units < 2) return null
   const width = studentQuantile(0.975, units - 1)
@@ -55,10 +58,16 @@ export function barEnds(
 
 /** Runs that differ only in the seed, and whose numbers may be compared with each other. */
 export interface SeedGroup<Run extends RunEntry = ComparedRun> {
-  /** `2SSP 25 %, 3 seeds`, or the run's own name for a single run. If groups have several models, the model's name follows. */
+  /**
+   * `2SSP 25 %, 3 seeds`, `ShortGPT 25 %, 3 equal seeds`, or the run's own name for a single run. If groups have several models, the model's
+   * name follows.
+   */
   name: string
   runs: Run[]
+  /** How many results there are: one for each seed, but a single one if all seeds led to the same model. */
   seeds: number
+  /** How many seeds led to the same model; 0 if they did not, or if there is one. */
+  equalSeeds: number
   /** Mean of the reached sparsities. */
   reached: number | null
   measures: Map<string, MeasureOverSeeds>
@@ -98,8 +107,8 @@ export function hasSeveralSeeds(runs: readonly RunEntry[]): boolean {
   return groupOverSeeds(runs).some(({ seeds }) => seeds > 1)
 }
 
-/** Returns a run's name without its seed. */
-export const seedlessName = (name: string): string => name.replace(/, seed \d+/, '')
+/** Returns the name of a run or a group without its seeds. */
+export const seedlessName = (name: string): string => name.replace(/, (seed \d+|\d+ (equal )?seeds)/, '')
 
 function groupOf<Run extends RunEntry>(runs: Run[]): SeedGroup<Run> {
   // If a seed was run twice, the later run counts. Runs without measures count only if no run has any.
@@ -108,12 +117,18 @@ function groupOf<Run extends RunEntry>(runs: Run[]): SeedGroup<Run> {
   const [first] = runs
   const reached = once.flatMap((run) => run.reached ?? [])
   const name = first?.name ?? ''
+  const isOne = areOneResult(once)
+  const results = isOne ? once.slice(0, 1) : once
   return {
-    name: once.length > 1 ? `${seedlessName(name)}, ${once.length} seeds` : name,
+    name: once.length > 1 ? `${seedlessName(name)}, ${once.length} ${isOne ? 'equal ' : ''}seeds` : name,
     runs,
-    seeds: once.length,
+    seeds: results.length,
+    equalSeeds: isOne ? once.length : 0,
     reached: reached.length > 0 ? meanOf(reached) : null,
-    measures: new Map(measureColumns(once).map((column) => [column.id, overSeeds(once, column)])),
+    // Times of equal models are still measured once for each.
+    measures: new Map(
+      measureColumns(once).map((column) => [column.id, overSeeds(isTimed(column) || column.unit === 's' ? once : results, column)]),
+    ),
   }
 }
 
@@ -133,7 +148,13 @@ function overSeeds(members: readonly RunEntry[], column: { name: string; dataset
   return { mean, spread: counted.has(column.unit) ? null : exact, count: found.length, factor }
 }
 
-const seedlessKey = (run: RunEntry): string => `${run.nominal} ${keyOf(run, (name) => name !== 'seed')}`
+/** What a size or a speed removes depends on the seed. */
+const isBudget = (name: string): boolean => /^amount\.(bytes|tokensPerSecond|milliseconds)$/.test(name)
+
+const seedlessKey = (run: RunEntry): string => {
+  const nominal = Object.keys(run.parameters).some(isBudget) ? '' : run.nominal
+  return `${nominal} ${keyOf(run, (name) => name !== 'seed')}`
+}
 
 /** Returns a key that is equal for runs that differ only in amount and seed. Charts connect these with a line. */
 export const lineKey = (run: RunEntry): string => keyOf(run, (name) => name !== 'seed' && !name.startsWith('amount.'))

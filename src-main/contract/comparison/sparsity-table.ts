@@ -3,24 +3,26 @@ import { parameterText, parameterTitle } from '../runs/parameter-titles.ts'
 import type { ParameterValue, RunEntry } from '../runs/runs.ts'
 import { denseMethod } from '../titles.ts'
 import { upperFirst } from '../words.ts'
-import { leadersOf, markOf, ranksOf } from './best-results.ts'
+import { isNear, leadersOf, markOf, ranksOf, sparsityTolerance } from './best-results.ts'
 import { shareText } from './cell-text.ts'
 import { bitsMeasure, comparableSets } from './comparable.ts'
-import { comparedText, comparisonNotes, fewerWindowsNotes, seedsText } from './comparison-table.ts'
-import { columnLabel, isTaskMeasure, type MeasureColumn, measureColumns } from './measure-columns.ts'
-import { groupOverSeeds, hasSeveralModels, intervalOf, type SeedGroup } from './seeds.ts'
+import {
+  comparisonNotes,
+  equalSeedsNotes,
+  fewerWindowsNotes,
+  meansTexts,
+  modelsText,
+  shapesText,
+  windowsNotes,
+} from './comparison-table.ts'
+import { columnLabel, isTaskMeasure, type MeasureColumn, measureColumns, subjectTitle } from './measure-columns.ts'
+import { groupOverSeeds, hasSeveralModels, intervalOf, type SeedGroup, seedlessName } from './seeds.ts'
 import { methodOrder, seriesId, seriesTitle, treatmentOf } from './series.ts'
 import { meanOf } from './statistics.ts'
 import type { Table, TableCell } from './table.ts'
 
-/** Runs compete at a sparsity if their reached sparsity differs from it by at most this much. */
-export const sparsityTolerance = 0.01
-
-/** Explains bold and ± below tables of sparsities. */
-const competitionText = `Bold: best among results within ${sparsityTolerance * 100} percentage point of the sparsity, with all that do not differ clearly from it (95 % interval). ${seedsText}`
-
-/** Explains ranks. */
-const rankText = 'Rank: 1, and one more for each result that is clearly better; the mean over all sparsities where results compete.'
+/** Explains bold in tables of sparsities. */
+const boldText = `Bold: the best within ${sparsityTolerance * 100} percentage point of the sparsity, with all that do not differ clearly from it (paired 95 % intervals); a sole result is not marked.`
 
 /** Returns the title of a method's option, or its name if the title is unknown. */
 export type OptionTitle = (method: string, option: string) => string
@@ -63,17 +65,32 @@ function rivalsOfEach<Run extends RunEntry>(groups: readonly Group<Run>[], colum
   return [...each.values()].flatMap((own) => comparableSets(own, [column]))
 }
 
-/** Returns the mean rank of each row that competes at every sparsity where others of its model do. */
-function meanRanks(rows: readonly Row[], groups: readonly Group<RunEntry>[], column: MeasureColumn): Map<Row, number> {
-  const contests = rivalsOfEach(groups, column).filter((own) => own.length > 1)
-  const ranks = new Map(contests.flatMap((own) => [...ranksOf(own, column)]))
+/**
+ * Returns the mean rank of each row over the sparsities that all rows of its model reach and are compared at, and these sparsities. Empty if
+ * there are none.
+ */
+function meanRanks(rows: readonly Row[], groups: readonly Group<RunEntry>[], column: MeasureColumn) {
   const modelOf = (own: readonly Group<RunEntry>[]) => own[0]?.runs[0]?.model.id
-  const ranked = rows.flatMap((row): [Row, number][] => {
-    const needed = new Set(contests.filter((own) => modelOf(own) === modelOf(row.groups)).map((own) => nominalOf(at(own, 0)))).size
-    const own = row.groups.flatMap((group) => ranks.get(group) ?? [])
-    return own.length > 0 && own.length === needed ? [[row, Number(meanOf(own).toFixed(2))]] : []
+  const pruned = rows.filter(({ groups: own }) => own.some((group) => !isDense(group)))
+  const contests = rivalsOfEach(groups, column).filter((own) => {
+    return own.length > 1 && own.length === pruned.filter((row) => modelOf(row.groups) === modelOf(own)).length
   })
-  return new Map(ranked)
+  const ranks = new Map(contests.flatMap((own) => [...ranksOf(own, column)]))
+  const ranked = rows.flatMap((row): [Row, number][] => {
+    const own = row.groups.flatMap((group) => ranks.get(group) ?? [])
+    return own.length > 0 ? [[row, Number(meanOf(own).toFixed(2))]] : []
+  })
+  return { ranks: new Map(ranked), sparsities: [...new Set(contests.map((own) => nominalOf(at(own, 0))))].sort((a, b) => a - b) }
+}
+
+/** Explains ranks, or says why there are none: results at other sparsities have no common order. */
+function rankNotes(ranked: readonly number[], groups: readonly Group<RunEntry>[]): string[] {
+  const missed = groups.filter((group) => !isDense(group) && !competes(group))
+  const reasons = missed.map((group) => `${seedlessName(group.name)} reaches ${shareText(group.reached ?? 0)}`)
+  const apart = reasons.length > 0 ? ` Not ranked: ${reasons.join('; ')}.` : ''
+  if (ranked.length === 0) return reasons.length > 0 ? [apart.trim()] : []
+  const shares = new Intl.ListFormat('en-GB').format(ranked.map(shareText))
+  return [`Rank: 1, and one more for each result that is clearly better; the mean over what all reach (${shares}).${apart}`]
 }
 
 /**
@@ -93,11 +110,20 @@ export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, 
   const manyModels = hasSeveralModels(groups.flatMap(({ runs: own }) => own))
   const sparsities = [...new Set(groups.map(nominalOf))].sort((a, b) => a - b)
   const better = column.lowerIsBetter ? ('lower' as const) : ('higher' as const)
-  const ranks = meanRanks(rows, groups, column)
+  const { ranks, sparsities: ranked } = meanRanks(rows, groups, column)
   const hasRanks = ranks.size > 1
+  const windows = windowsNotes(groups, column)
+  const counts = countsOf(groups, column)
+  const most = Math.max(...counts.values())
   return {
-    caption: `${upperFirst(columnLabel(column))} by method and sparsity. ${comparedText(groups, [column])}`,
-    notes: [competitionText, ...(hasRanks ? [rankText] : []), ...comparisonNotes(groups, [column]), ...fewerWindowsNotes(groups)],
+    caption: [captionOf(groups, column), ...meansTexts(groups, [column]), ...(best.size > 0 ? [boldText] : [])].join(' '),
+    notes: [
+      ...(best.size > 0 ? rankNotes(ranked, groups) : []),
+      ...comparisonNotes(groups, [column]),
+      ...equalSeedsNotes(groups),
+      ...fewerWindowsNotes(groups),
+    ],
+    alike: 'columns',
     columns: [
       ...(manyModels ? [{ label: 'Model', numeric: false }] : []),
       { label: 'Method', numeric: false },
@@ -109,18 +135,55 @@ export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, 
       { value: row.title },
       ...sparsities.map((sparsity) => {
         const found = row.groups.find((group) => nominalOf(group) === sparsity)
-        return found ? cellOf(found, column, best.get(found) ?? 0) : { value: null }
+        return found
+          ? cellOf(found, column, { leaders: best.get(found) ?? 0, windows: windows.get(found), count: counts.get(found), most })
+          : { value: null }
       }),
       ...(hasRanks ? [{ value: ranks.get(row) ?? null }] : []),
     ]),
   }
 }
 
-/** `leaders` is how many share the first place with this group; 0 if it is not one of them. */
-function cellOf(group: Group<RunEntry>, { id }: MeasureColumn, leaders: number): TableCell {
+/** `Perplexity of Qwen3 on Prose (8 windows of 256 tokens) by method and sparsity; lower is better.` */
+function captionOf(groups: readonly Group<RunEntry>[], column: MeasureColumn): string {
+  const { name, dataset, lowerIsBetter } = column
+  const shapes = shapesText(groups, column)
+  const on = dataset ? ` on ${subjectTitle(dataset)}` : ''
+  const better = lowerIsBetter ? 'lower' : 'higher'
+  return `${upperFirst(name)} of ${modelsText(groups)}${on}${shapes && ` (${shapes})`} by method and sparsity; ${better} is better.`
+}
+
+/** The numbers of results behind the means of pruned models, if they differ: equal seeds are one, and a run may have failed. */
+function countsOf(groups: readonly Group<RunEntry>[], { id }: MeasureColumn): Map<Group<RunEntry>, number> {
+  const counts = groups.flatMap((group) => (isDense(group) ? [] : [[group, group.measures.get(id)?.count ?? 0] as const]))
+  return new Set(counts.map(([, count]) => count)).size > 1 ? new Map(counts) : new Map()
+}
+
+interface CellFacts {
+  /** How many share the first place with this group; 0 if it is not one of them. */
+  readonly leaders: number
+  readonly windows: string | undefined
+  readonly count: number | undefined
+  /** The largest count of the table. */
+  readonly most: number
+}
+
+function cellOf(group: Group<RunEntry>, { id }: MeasureColumn, { leaders, windows, count, most }: CellFacts): TableCell {
   const { mean = null, spread = null, factor = false } = group.measures.get(id) ?? {}
-  const note = competes(group) || isDense(group) ? {} : { note: `at ${shareText(group.reached ?? 0)}` }
-  return { value: mean, spread, factor, ...intervalOf(group, id), ...markOf(leaders > 0, leaders), ...note }
+  const notes = [
+    ...(competes(group) || isDense(group) ? [] : [`at ${shareText(group.reached ?? 0)}`]),
+    ...(windows ? [windows] : []),
+    ...(count !== undefined && count < most ? [`n = ${count}`] : []),
+  ]
+  return {
+    value: mean,
+    spread,
+    factor,
+    ...intervalOf(group, id),
+    ...(count === undefined ? {} : { count }),
+    ...markOf(leaders),
+    ...(notes.length > 0 ? { note: notes.join(', ') } : {}),
+  }
 }
 
 /** Sorts the dense model first, and then methods in the order of their titles. */
@@ -131,7 +194,7 @@ const nominalOf = ({ runs: [run] }: Group<RunEntry>): number => run?.nominal ?? 
 
 function competes(group: Group<RunEntry>): boolean {
   const { reached } = group
-  return !isDense(group) && reached !== null && Math.abs(reached - nominalOf(group)) <= sparsityTolerance + 1e-9
+  return !isDense(group) && reached !== null && isNear(reached, nominalOf(group))
 }
 
 function rowKey({ runs: [run] }: Group<RunEntry>): string {

@@ -1,7 +1,9 @@
+import { windowsText } from '../data/used-data.ts'
 import { isTimed } from '../runs/time/speed.ts'
-import { upperFirst } from '../words.ts'
-import { type Cost, costText } from './costs.ts'
+import { plural, upperFirst } from '../words.ts'
+import { type Cost, costText, fileSize } from './costs.ts'
 import { basisText, type Difference, differenceText, inverse } from './difference.ts'
+import { studentQuantile } from './statistics.ts'
 import type { Duel, TextDifference, WorthRow } from './worth.ts'
 
 const sentenceList = new Intl.ListFormat('en-GB')
@@ -26,6 +28,15 @@ export interface Verdict {
   file: WorthRow | null
 }
 
+/** A kind of text that decides, with what was read of it. */
+export interface DecidingText {
+  kind: string
+  windows: number
+  sequenceLength: number
+  documents?: number | undefined
+  passages?: number | undefined
+}
+
 /** What a verdict is based on. `deciding` are the kinds of text that no choice used, `unmeasured` the files whose cost is unknown. */
 export interface Evidence {
   duels: readonly Duel[]
@@ -33,6 +44,7 @@ export interface Evidence {
   mixing: readonly Duel[]
   dense: readonly WorthRow[]
   deciding: readonly string[]
+  texts: readonly DecidingText[]
   cost: Cost
   unmeasured: readonly string[]
   /** Whether a dense file is clearly better than a pruned one on every deciding text. */
@@ -43,11 +55,40 @@ export interface Evidence {
 export function judge(evidence: Evidence): Verdict {
   const { says, ...verdict } = answerOf(evidence)
   const [answer, ...reasons] = says
+  const basis = verdict.answer === 'unknown' ? [] : decidedOn(evidence)
   return {
     ...verdict,
-    parts: [{ answer, reasons: [...reasons, ...mixingOf(evidence, verdict.file)].join(' ') }],
+    parts: [{ answer, reasons: [...reasons, ...mixingOf(evidence, verdict.file), ...basis].join(' ') }],
     untested: gapsOf(evidence),
   }
+}
+
+/**
+ * With fewer windows a verdict says that it is not sure. Losses of pruned files differ from those of unpruned ones by `usualSpread` nats more
+ * or less from window to window (see the README), so Student's interval over 16 windows shows 11 %.
+ */
+export const enoughWindows = 16
+const usualSpread = 0.2
+
+/** The smallest difference in perplexity, in percent, that so many windows usually show. */
+const shownBy = (windows: number): number =>
+  Math.round(100 * Math.expm1((studentQuantile(0.975, windows - 1) * usualSpread) / Math.sqrt(windows)))
+
+const fewestOf = (texts: readonly DecidingText[]): number => Math.min(...texts.map(({ windows }) => windows))
+
+/** `Decided on 4 windows of 256 tokens of mycode, from 3 documents: too few to be sure. Measure 16 or more.` */
+function decidedOn({ texts }: Evidence): string[] {
+  if (texts.length === 0) return []
+  const read = texts.map(({ kind, windows, sequenceLength, documents, passages }) => {
+    const from = documents
+      ? `, from ${plural(documents, 'document')}`
+      : passages
+        ? `, from ${plural(passages, 'passage')} of one document`
+        : ''
+    return `${windowsText(windows, sequenceLength)} of ${kind}${from}`
+  })
+  const few = fewestOf(texts) < enoughWindows ? `: too few to be sure. Measure ${enoughWindows} or more.` : '.'
+  return [`Decided on ${sentenceList.format(read)}${few}`]
 }
 
 /**
@@ -72,6 +113,8 @@ function smallerOf({ mixing, dense, deciding, cost }: Evidence, taken: WorthRow 
   const whole = dense.find(({ weights }) => weights === null)
   if (!mixed || !whole || ![mixed.pruned, whole].every(isMeasured(deciding))) return []
   if (mixed.leftOut.some(({ name }) => name === whole.name)) return []
+  // The sentence on the user's own model has the numbers then.
+  if (mixed.pruned === taken && cost.id === fileSize.id) return [`It is ${cost.cheaper} than every measured file of one type.`]
   const shown = deciding.map((kind) => `${shownValue(mixed.pruned, kind)} on ${kind} (unpruned: ${shownValue(whole, kind)})`)
   const named = mixed.pruned === taken ? 'It' : upperFirst(mixed.pruned.name)
   return [
@@ -95,11 +138,16 @@ function answerOf(evidence: Evidence): Pick<Verdict, 'answer' | 'file'> & { says
   const clean = won.filter(({ vetoed }) => !vetoed)
   if (clean[0]) return { answer: 'prune', says: winOf(clean[0], `${clean.length} of ${fought.length}`, cost), file: clean[0].pruned }
   const refused = { answer: 'do not prune' } as const
-  if (won[0]) return { ...refused, says: vetoOf(won[0]), file: won[0].rival }
+  const refusal = refusalOf(evidence)
+  if (won[0]) return { ...refused, says: [refusal, ...vetoOf(won[0])], file: won[0].rival }
   if (lost[0])
-    return { ...refused, says: lossOf(lost[0], lost.length === fought.length ? duels : [lost[0]], evidence), file: lost[0].rival }
+    return {
+      ...refused,
+      says: [refusal, ...lossOf(lost[0], lost.length === fought.length ? duels : [lost[0]], evidence)],
+      file: lost[0].rival,
+    }
   const best = sorted(fought, deciding)[0] as Duel
-  if (best.pruned.keptWhole) return { ...refused, says: wholeOf(best, cost), file: best.rival }
+  if (best.pruned.keptWhole) return { ...refused, says: [refusal, ...wholeOf(best, cost)], file: best.rival }
   return { answer: 'no difference', says: tieOf(best, cost), file: null }
 }
 
@@ -143,31 +191,32 @@ function aloneOf(duels: readonly Duel[], dense: readonly WorthRow[], deciding: r
   ]
 }
 
-const refusal = 'Do not prune.'
+/** Not even a clear difference is sure if few windows show it. */
+const refusalOf = ({ texts }: Evidence): string =>
+  fewestOf(texts) < enoughWindows ? `Do not prune, as far as ${plural(fewestOf(texts), 'window')} show.` : 'Do not prune.'
 
-function lossOf({ pruned, rival, texts }: Duel, duels: readonly Duel[], { cost, clearly }: Evidence): Sentences {
+function lossOf({ pruned, rival, texts }: Duel, duels: readonly Duel[], { cost, clearly }: Evidence): string[] {
   const dense = rival as WorthRow
   const beaten = duels.length > 1 && duels.every((duel) => clearly(dense, duel.pruned)) ? everyFile(duels, cost) : pruned.name
   const turned = texts.map((text) => ({ ...text, difference: text.difference && inverse(text.difference) }))
-  return [refusal, `At ${costOf(dense, cost)}, ${dense.name} is better than ${beaten} (${numbersOf(dense, pruned, turned)}).`]
+  return [`At ${costOf(dense, cost)}, ${dense.name} is better than ${beaten} (${numbersOf(dense, pruned, turned)}).`]
 }
 
 /** A smaller pruned file may lose too, but no dense file of its size was measured. */
 const everyFile = (duels: readonly Duel[], { cheaper }: Cost): string =>
   duels.every(({ rival }) => rival) ? 'every pruned file' : `every pruned file, including ${cheaper} ones that no dense file matches`
 
-function vetoOf({ pruned, rival, texts, loops }: Duel): Sentences {
+function vetoOf({ pruned, rival, texts, loops }: Duel): string[] {
   const dense = rival as WorthRow
   const share = ({ loops: own }: WorthRow) => `${Math.round(100 * (own ?? 0))} %`
   const test = loops ? `: ${differenceText(loops, 'share')} over ${basisText(loops)}` : ''
   return [
-    refusal,
     `${pruned.name} has the lower perplexity (${numbersOf(pruned, dense, texts)}), but ${share(pruned)} of its answers end in a loop, against ${share(dense)} of those of ${dense.name}${test}.`,
   ]
 }
 
-function wholeOf({ pruned, rival }: Duel, cost: Cost): Sentences {
-  return [refusal, `At ${costOf(pruned, cost)}, removing any part costs more than storing weights in fewer bits. Take ${rival?.name}.`]
+function wholeOf({ pruned, rival }: Duel, cost: Cost): string[] {
+  return [`At ${costOf(pruned, cost)}, removing any part costs more than storing weights in fewer bits. Take ${rival?.name}.`]
 }
 
 function tieOf({ pruned, rival, outcome, texts }: Duel, cost: Cost): Sentences {
@@ -196,7 +245,7 @@ const seenShare = 0.1
 /** The number of answers that can show this difference. */
 export const enoughAnswers = Math.ceil(leastDiscordant / seenShare)
 
-function gapsOf({ duels, dense, deciding, cost, unmeasured }: Evidence): string[] {
+function gapsOf({ duels, dense, deciding, texts, cost, unmeasured }: Evidence): string[] {
   const able = dense.filter(isMeasured(deciding))
   const leastOf = ({ leftOut }: Duel) => able.length > leftOut.length
   const alone = duels
@@ -212,6 +261,7 @@ function gapsOf({ duels, dense, deciding, cost, unmeasured }: Evidence): string[
   const apart = isTimed({ name: cost.id.split('/')[0] ?? '' }) && fought.length > 0
   return [
     ...(deciding.length === 0 ? ['No text was measured that pruning never saw.'] : []),
+    ...texts.flatMap((text) => (fought.length > 0 && text.windows < enoughWindows ? fewWindows(text) : [])),
     ...(alone.length > 0 ? [`No dense ${file} is ${cost.least} ${alone.join('; ')}.`] : []),
     ...leftOutTexts(duels),
     ...(unsure.length > 0 ? [`No losses by window are known, so no difference can be judged: ${unsure.join('; ')}. Measure again.`] : []),
@@ -221,6 +271,9 @@ function gapsOf({ duels, dense, deciding, cost, unmeasured }: Evidence): string[
     ...(unmeasured.length > 0 ? [`${cost.title} is not known for: ${unmeasured.join('; ')}.`] : []),
   ]
 }
+
+const fewWindows = ({ kind, windows }: DecidingText): string =>
+  `Only ${plural(windows, 'window')} of ${kind} decided.${windows < 2 ? '' : ` They usually show differences of ${shownBy(windows)} % and more in perplexity; ${enoughWindows} windows show ${shownBy(enoughWindows)} %.`}`
 
 function fewAnswers({ count }: Difference): string {
   const points = Math.ceil((100 * leastDiscordant) / count)

@@ -1,17 +1,18 @@
 import type { TextSplit } from '../data/data-request.ts'
 import { corpusOf } from '../data/source-name.ts'
 import type { UsedData } from '../data/used-data.ts'
-import { everyTaskTitle, mixedBytes } from '../titles.ts'
+import { amountText } from '../runs/amount-text.ts'
+import { denseMethod, everyTaskTitle, mixedBytes, weightText } from '../titles.ts'
 import { loopingMeasure } from './answer-statistics.ts'
 import { bitsMeasure, comparableSets, whyApartFrom, whyResultsApart } from './comparable.ts'
 import type { ComparedRun } from './compared-run.ts'
-import { type Cost, fileSize } from './costs.ts'
-import { differenceOf } from './difference.ts'
+import { type Cost, costAskedFor, costsOf, costText, fileSize, speedsAskedFor } from './costs.ts'
+import { type Difference, differenceOf, differenceText } from './difference.ts'
 import { isTaskMeasure, type TaskMeasure } from './measure-columns.ts'
 import { paretoFront } from './pareto.ts'
 import { groupOverSeeds, type MeasureOverSeeds, type SeedGroup, standardError } from './seeds.ts'
 import { treatmentOf } from './series.ts'
-import { judge, type Verdict } from './verdict-sentence.ts'
+import { type DecidingText, judge, type Verdict } from './verdict-sentence.ts'
 import type { Duel, Front, Quality, TextDifference, WorthRow } from './worth.ts'
 import { isPruned } from './worth-runs.ts'
 
@@ -30,8 +31,11 @@ interface Entry {
   group: SeedGroup
 }
 
+/** Returns the cost by which runs are judged unless another is asked for: a speed that one of them was asked to reach, else the file size. */
+export const usualCost = (runs: readonly ComparedRun[]): Cost => costAskedFor(speedsAskedFor(runs), costsOf(runs, isPruned))
+
 /** Judges whether a model should be pruned, from its finished runs and those of its rivals (see `runsByModel`), at equal cost. */
-export function worthOf(runs: readonly ComparedRun[], cost: Cost = fileSize): Worth {
+export function worthOf(runs: readonly ComparedRun[], cost: Cost = usualCost(runs)): Worth {
   const done = runs.filter(({ status }) => status === 'done')
   const subject = done.find(isPruned) ?? done[0]
   const groups = groupOverSeeds(done)
@@ -63,16 +67,91 @@ export function worthOf(runs: readonly ComparedRun[], cost: Cost = fileSize): Wo
     entries.filter(({ row }) => isMixed(row.weights) && !row.pruned).map((entry) => duelOf(entry, plain, { ...shared, deciding: kinds }))
   const rows = entries.map(({ row }) => row)
   const dense = rows.filter((row) => !row.pruned)
-  const verdictOn = (kinds: readonly string[], own: readonly Duel[]) =>
-    judge({ duels: own, mixing: mixingOn(kinds), dense, deciding: kinds, cost, unmeasured, clearly: clearlyBetter(entries, kinds) })
+  const verdictOn = (kinds: readonly string[], own: readonly Duel[]) => {
+    const read = kinds.flatMap((kind) => readOf(done, kind) ?? [])
+    const clearly = clearlyBetter(entries, kinds)
+    return judge({ duels: own, mixing: mixingOn(kinds), dense, deciding: kinds, texts: read, cost, unmeasured, clearly })
+  }
   const elsewhere = texts.filter((text) => text.elsewhere).map(({ kind }) => kind)
-  const verdict = verdictOn(deciding, duels)
+  const own = verdictOn(deciding, duels)
+  const verdict = withSource(own, againstSource({ groups, entries, subject, deciding, duels, file: own.file }))
   return {
     rows,
     duels,
     fronts: [...texts, ...tasks],
     ...(elsewhere.length > 0 ? bothVerdicts(deciding, verdict, elsewhere, verdictOn(elsewhere, duelsOn(elsewhere))) : verdict),
   }
+}
+
+/** What was read of a text: its windows, and if it is a part of a user's text, how many documents that part has. */
+function readOf(runs: readonly ComparedRun[], kind: string): DecidingText | undefined {
+  // Pruned runs first, because unpruned ones of other windows are left out.
+  for (const { measures, evaluation } of runs.toSorted((a, b) => Number(isPruned(b)) - Number(isPruned(a)))) {
+    const on = measures.find(({ name, dataset }) => name === 'perplexity' && dataset === kind)?.on
+    if (on?.sequenceLength === undefined) continue
+    const used = evaluation.find(({ hash }) => hash === on.hash)
+    return { kind, windows: on.count, sequenceLength: on.sequenceLength, documents: used?.documents, passages: used?.passages }
+  }
+  return undefined
+}
+
+interface AgainstSource {
+  groups: readonly SeedGroup[]
+  entries: readonly Entry[]
+  subject: ComparedRun | undefined
+  deciding: readonly string[]
+  duels: readonly Duel[]
+  file: WorthRow | null
+}
+
+/**
+ * Compares the file to take, or else the best pruned one, with the model that the user has: its size, and its perplexity on each text that
+ * decides. Empty if they cannot be compared, or if a duel says it already.
+ */
+function againstSource({ groups, entries, subject, deciding, duels, file }: AgainstSource): string {
+  const source = groups.find(({ runs: [run] }) => run && subject && isSourceOf(run, subject))
+  const ofSource = entries.find(({ group }) => group === source)?.row
+  const lossOf = ({ quality }: WorthRow) => quality[deciding[0] ?? '']?.mean ?? Number.POSITIVE_INFINITY
+  const [best] = duels.toSorted((a, b) => lossOf(a.pruned) - lossOf(b.pruned))
+  const row = file && file !== ofSource ? file : best?.pruned
+  const group = entries.find((entry) => entry.row === row)?.group
+  const [own, other] = [group, source].map((one) => one?.measures.get(fileSize.id)?.mean)
+  if (!row || !group || !source || own === undefined || other === undefined) return ''
+  const isSaid = duels.some(({ pruned, rival }) => rival && rival === ofSource && (pruned === row || file === ofSource))
+  if (isSaid) return ''
+  const changes = deciding.flatMap((kind) => {
+    const difference = differenceOf(group, source, { name: 'perplexity', dataset: kind })
+    return difference ? [`on ${kind} ${higherText(difference)}`] : []
+  })
+  if (changes.length === 0) return ''
+  const [had, has] = [costText(other, fileSize), costText(own, fileSize)]
+  const isNamed = row.name.includes(has)
+  const [first, ...others] = changes
+  const lead = isNamed ? `the perplexity of ${row.name}` : `${row.name} has ${has}, and its perplexity`
+  return `Your unpruned model has ${had}; ${[`${lead} ${first}`, ...others].join(', and ')}.`
+}
+
+/** Whether a run measured the model that another one pruned, as the user has it. */
+const isSourceOf = ({ method, model, lineage, parameters }: ComparedRun, pruned: ComparedRun): boolean =>
+  method === denseMethod &&
+  parameters.weights === undefined &&
+  model.id === pruned.lineage.model &&
+  !lineage.pruned &&
+  lineage.content === pruned.lineage.content
+
+/** `is 12 % higher, ×1.12 (1.08 to 1.16)`, from double on `is 2.5 times as high, …` */
+function higherText(difference: Difference): string {
+  const { value, clear } = difference
+  const share = Number((100 * Math.abs(value - 1)).toPrecision(2))
+  const times = value < 1000 ? Number(value.toPrecision(2)) : Math.round(value).toLocaleString('en')
+  const change = value >= 2 ? `is ${times} times as high` : `is ${share} % ${value > 1 ? 'higher' : 'lower'}`
+  return `${clear ? change : 'does not differ clearly'}, ${differenceText(difference)}`
+}
+
+function withSource(verdict: Verdict, sentence: string): Verdict {
+  const [first, ...others] = verdict.parts
+  if (!first || sentence === '') return verdict
+  return { ...verdict, parts: [{ ...first, reasons: `${first.reasons} ${sentence}`.trim() }, ...others] }
 }
 
 /** Joins the verdict on the user's own text, which answers, with that on other text. */
@@ -92,7 +171,7 @@ function entryOf(group: SeedGroup, { id }: Cost, subject: ComparedRun | undefine
   const weights = typeof first.parameters.weights === 'string' ? first.parameters.weights : null
   const row: WorthRow = {
     runs: runs.map((run) => run.id),
-    name: nameOf(first, subject),
+    name: sized(nameOf(first, subject), first, measures.get(fileSize.id)?.mean),
     pruned: isPruned(first),
     keptWhole: isPruned(first) && group.reached === 0 && isMixed(weights),
     method: first.method,
@@ -111,6 +190,18 @@ function nameOf({ file, model, lineage, parameters: { weights } }: ComparedRun, 
   if (lineage.pruned) return [model.name, ...(typeof weights === 'string' ? [weights] : [])].join(', ')
   if (lineage.model !== subject?.lineage.model) return `${model.name}, ${file}`
   return lineage.content === subject.lineage.content ? file : `${file} of the replaced ${model.name}`
+}
+
+/** Names a file that was made for a size by the size it has, so that no sentence has two sizes of one file. */
+function sized(name: string, { parameters }: ComparedRun, bytes: number | undefined): string {
+  const weights = typeof parameters.weights === 'string' ? parameters.weights : ''
+  const asked = mixedBytes(weights) ?? parameters['amount.bytes']
+  if (typeof asked !== 'number' || bytes === undefined) return name
+  const size = costText(bytes, fileSize)
+  const mixed = `mixed types (${size})`
+  return name
+    .replace(weightText(weights), (text) => (mixedBytes(weights) === undefined ? text : mixed))
+    .replace(` ${amountText({ bytes: asked, format: 'gguf', type: 'F16' })}`, ` ${size}`)
 }
 
 const overSeeds = (measure: MeasureOverSeeds): Quality => ({

@@ -7,7 +7,8 @@ import { type TextSplit, textSplit } from './data-request.ts'
  * null for local data; `windows` is how many were used, each of `sequenceLength` tokens (the longest, if they differ). `seed` 0 means the
  * text's own order. `hash` is the SHA-256 of all ids as little-endian 32-bit numbers, window after window. `beginToken` is true if each
  * window begins with the model's BOS, which counts as one of its tokens and is no target. `split` is set if only a part of the text was read.
- * `tokens` is set if all of the text was read and counted; `hash` is then that of the text, and `windows` is how many it would fill.
+ * `documents` is then how many it has, or `passages` if the text is one document. `tokens` is set if all of the text was read and counted;
+ * `hash` is then that of the text, and `windows` is how many it would fill.
  */
 const usedSource = z.object({
   source: z.string(),
@@ -18,6 +19,8 @@ const usedSource = z.object({
   hash: z.string(),
   beginToken: z.boolean().optional(),
   split: textSplit.optional(),
+  documents: z.number().int().positive().optional(),
+  passages: z.number().int().positive().optional(),
   tokens: z.number().int().positive().optional(),
 })
 

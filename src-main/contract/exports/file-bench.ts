@@ -13,6 +13,10 @@ export const usualPrompts = [512, 2048, 8192] as const
 export const promptsUpTo = (tokens: number): number[] => [...usualPrompts.filter((usual) => usual < tokens), tokens]
 /** Default number of turns for each file. */
 export const usualRounds = 3
+/** The weight type of the unpruned file that runs time their file against. */
+export const rivalType = 'F16'
+/** Length in tokens of the prompt before the tokens whose speed is asked for. */
+export const speedPrompt = 128
 /** Number of tokens generated in each turn. */
 export const writtenTokens = 32
 /** A turn is repeated for at least this long, because single passes of a small model are too short for a steady time. */

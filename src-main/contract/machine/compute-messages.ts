@@ -66,7 +66,7 @@ const computeTask = z.discriminatedUnion('kind', [
     ggufTypes: z.array(z.string()),
   }),
   benchRequest.extend({ kind: z.literal('bench files') }),
-  speedRangeRequest.extend({ kind: z.literal('speed range'), model: z.string() }),
+  speedRangeRequest.extend({ kind: z.literal('speed range'), model: z.string(), memoryBytes: z.number().optional() }),
   z.object({ kind: z.literal('probe') }),
   z.object({ kind: z.literal('self-test'), backend: backendName }),
 ])
@@ -98,6 +98,7 @@ export const toCompute = z.discriminatedUnion('type', [
   }),
   z.object({ type: z.literal('step written'), job, asked }),
   z.object({ type: z.literal('file fetched'), job, asked, path: z.string() }),
+  z.object({ type: z.literal('memory claimed'), job, asked, granted: z.boolean() }),
   z.object({ type: z.literal('refused'), job, asked, error: errorMessage }),
 ])
 
@@ -109,6 +110,8 @@ export const fromCompute = z.discriminatedUnion('type', [
   z.object({ type: z.literal('get step'), job, asked, name: z.string() }),
   z.object({ type: z.literal('put step'), job, asked, name: z.string(), value: z.unknown(), tensors: tensorFile.optional() }),
   z.object({ type: z.literal('fetch file'), job, asked, file: hubFile }),
+  /** Replaces what the process claimed before. If it `waits`, it gives that up, and the answer comes when the memory is free. */
+  z.object({ type: z.literal('claim memory'), job, asked, bytes: z.number(), waits: z.boolean() }),
   z.object({ type: z.literal('result'), job, value: z.unknown() }),
   z.object({ type: z.literal('error'), job, error: errorMessage }),
 ])

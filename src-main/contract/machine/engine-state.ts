@@ -26,10 +26,11 @@ export const engineReport = z.object({
 })
 
 /**
- * A machine's speed at the operations of pruning, for one model width. `attention`, `mlp`, `head`, `double` (float64) and `vectors`
- * (eigenvectors) are billions of operations per second. `call` is the fixed cost of passing a part, in seconds. `decoded` is gigabytes of
- * weights per second in token-by-token generation. The others are speed-ups of a block over float32 with other products, 1 if the hardware
- * has no units for them. `auto` is the speed-up with 16-bit products if precision `auto` uses them, else 1.
+ * A machine's speed at the operations of pruning, for one model width. `attention`, `mlp`, `head`, `double` (float64), `vectors`
+ * (eigenvectors) and `solved` (equations in float64) are billions of operations per second. `call` is the fixed cost of passing a part, in
+ * seconds. `decoded` is gigabytes of weights per second in token-by-token generation, and `stored` millions of values per second that are
+ * quantised to Q4_K. The others are speed-ups of a block over float32 with other products, 1 if the hardware has no units for them. `auto`
+ * is the speed-up with 16-bit products if precision `auto` uses them, else 1.
  */
 const machineRate = z.object({
   hidden: z.number().int(),
@@ -38,8 +39,10 @@ const machineRate = z.object({
   head: z.number(),
   double: z.number(),
   vectors: z.number(),
+  solved: z.number(),
   call: z.number(),
   decoded: z.number(),
+  stored: z.number(),
   thirds: z.number(),
   split: z.number(),
   bfloat16: z.number(),

@@ -134,9 +134,15 @@ export const modelEntry = z.object({
   description: modelDescription,
   /**
    * What the model's perplexity is without and with its begin token; null if that was not measured since its files changed. `step` names the
-   * step of runs that has this result.
+   * step of runs that has this result, and `contents` the one that has the fingerprint of the files, which was computed for it.
    */
-  beginFigures: beginFigures.extend({ measuredAt: moment, step: z.string().optional() }).nullable(),
+  beginFigures: beginFigures
+    .extend({
+      measuredAt: moment,
+      step: z.string().optional(),
+      contents: z.object({ step: z.string(), fingerprint: z.string() }).optional(),
+    })
+    .nullable(),
   present: z.boolean(),
   bytes: z.number().int(),
   parent: id.nullable(),
@@ -191,6 +197,8 @@ export const transfer = z.object({
   bytesPerSecond: z.number().nullable(),
   secondsLeft: z.number().nullable(),
   model: id.nullable(),
+  /** The model of the library that is measured. */
+  about: id.optional(),
   problem: z.string().nullable(),
   /** The kind of problem, for programs. */
   code: z.enum(errorCodes).optional(),
@@ -211,6 +219,8 @@ export type ModelEntry = z.infer<typeof modelEntry>
 export type ModelDetail = z.infer<typeof modelDetail>
 export type FoundModel = z.infer<typeof foundModel>
 export type Transfer = z.infer<typeof transfer>
+/** Progress of measuring a begin token: how much of the model was read, and then how many turns are done. */
+export type MeasuringProgress = Pick<Transfer, 'doneBytes' | 'totalBytes'> | Required<Pick<Transfer, 'turns'>>
 
 type Related = Pick<ModelEntry, 'id' | 'origin' | 'parent'>
 

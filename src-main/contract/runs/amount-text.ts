@@ -11,11 +11,14 @@ export function parseFileSize(text: string): number | undefined {
   return bytes > 0 && Number.isSafeInteger(bytes) ? bytes : undefined
 }
 
+const sizeUnit = (bytes: number): readonly [unit: string, size: number] =>
+  bytes >= 1e9 ? ['GB', 1e9] : bytes >= 1e6 ? ['MB', 1e6] : ['kB', 1e3]
+
 /** Writes a size with four digits and a unit: `94.31 MB`. */
 export function fileSizeText(bytes: number): string {
-  const [unit, size] = bytes >= 1e9 ? ['GB', 1e9] : bytes >= 1e6 ? ['MB', 1e6] : ['kB', 1e3]
-  const digits = 10 ** Math.max(0, 4 - Math.ceil(Math.log10(Math.max(1, bytes / (size as number)) + 1e-9)))
-  return `${Math.round((digits * bytes) / (size as number)) / digits} ${unit}`
+  const [unit, size] = sizeUnit(bytes)
+  const digits = 10 ** Math.max(0, 4 - Math.ceil(Math.log10(Math.max(1, bytes / size) + 1e-9)))
+  return `${Math.round((digits * bytes) / size) / digits} ${unit}`
 }
 
 /** Whole megabytes, or tenths for a tiny model. */
@@ -63,9 +66,15 @@ export const isPlain = (amount: Amount): amount is PlainAmount => 'experts' in a
 export const statesSparsity = (amount: Amount): amount is Exclude<PlainAmount, { experts: number }> =>
   'sparsity' in amount || 'blocks' in amount
 
-/** Writes an amount, with enough digits to distinguish two sparsities: `33.333 %`, `3 blocks`, `25 % of experts`, `6 GB`, `30tok/s`. */
+/**
+ * Writes an amount, with enough digits to distinguish two sparsities or sizes: `33.333 %`, `3 blocks`, `25 % of experts`, `6 GB`, `30tok/s`.
+ * Run names contain it.
+ */
 export function amountText(amount: Amount): string {
-  if ('bytes' in amount) return `${fileSizeText(amount.bytes)}${mixedBudget(amount) ? ' of mixed types' : ''}`
+  if ('bytes' in amount) {
+    const [unit, size] = sizeUnit(amount.bytes)
+    return `${amount.bytes / size} ${unit}${mixedBudget(amount) ? ' of mixed types' : ''}`
+  }
   if (!isPlain(amount)) return speedText(amount)
   if ('experts' in amount) return `${percentText(amount.experts)} of experts`
   return 'sparsity' in amount ? percentText(amount.sparsity) : plural(amount.blocks, 'block')

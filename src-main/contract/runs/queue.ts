@@ -22,6 +22,9 @@ const takenUp = z.object({ resumed: z.array(named), held: z.array(named) })
 /** A cause that failed several runs in a row, and these runs. It stopped the queue. */
 export const stoppedBy = z.object({ message: z.string(), runs: ids, since: moment })
 
+/** Work that waits for memory: the id of its run, transcript or transfer, and the reason in a sentence. */
+const memoryWait = z.object({ id: z.string(), text: z.string() })
+
 /** At most this many waiting runs are listed and estimated. A queue may hold thousands. */
 export const mostShown = 100
 
@@ -35,6 +38,7 @@ export const queueState = z.object({
   owner: z.boolean(),
   devices: z.array(deviceState),
   clusters: z.array(clusterState),
+  memoryWaits: z.array(memoryWait),
   runs: z.array(runEntry),
   /** All waiting runs, including those that are not listed. */
   waiting: z.number().int(),
@@ -47,5 +51,6 @@ export const queueState = z.object({
 })
 
 export type DeviceState = z.infer<typeof deviceState>
+export type MemoryWait = z.infer<typeof memoryWait>
 export type TakenUp = z.infer<typeof takenUp>
 export type QueueState = z.infer<typeof queueState>

@@ -7,8 +7,17 @@ import { work } from './time/estimate.ts'
 /** A text or a task by name, such as `c4-train` with its title. */
 const named = z.object({ id: z.string(), title: z.string() })
 
-/** A reason why a request is impossible: the field, and a sentence for users. `absent` is what could not be downloaded. */
-export const problem = z.object({ code: z.enum(errorCodes), field: z.string(), message: z.string(), absent: named.optional() })
+/**
+ * A reason why a request is impossible: the field, and a sentence for users. `of` is the task that it is about, and `absent` is what could
+ * not be downloaded.
+ */
+export const problem = z.object({
+  code: z.enum(errorCodes),
+  field: z.string(),
+  message: z.string(),
+  of: named.optional(),
+  absent: named.optional(),
+})
 
 /** What a request would remove, known before anything is computed: how much of each kind, and the sparsity that this reaches. */
 export const outline = z.object({

@@ -18,8 +18,8 @@ import { measure } from './measures.ts'
 import { fileBudget, speedBudget } from './run-request.ts'
 
 /**
- * How a choice among estimated scores was certified: the number of candidates rescored with float32 accuracy, and the error of the
- * estimates per window, in nats. An evolutionary search rescores on only as many windows as it takes to separate the candidates.
+ * How a choice among estimated scores was certified: the number of candidates rescored with float32 accuracy, and the largest error of the
+ * estimates on a window, relative to them. An evolutionary search rescores on only as many windows as it takes to separate the candidates.
  */
 const certificate = z.object({ rescored: z.number().int().nonnegative(), error: z.number().nonnegative() })
 

@@ -16,5 +16,10 @@ export const beginLabel = 'begin token'
 
 export const isBeginStep = (name: string): boolean => labelOfStep(name) === beginLabel
 
+/** The label of the step that reads and hashes the whole model. */
+export const contentsLabel = 'fingerprint of the model'
+
+export const isContentsStep = (name: string): boolean => labelOfStep(name) === contentsLabel
+
 /** Returns the label for users. Names from earlier versions have no other parts. */
 export const labelOfStep = (name: string): string => form.exec(name)?.[2] ?? name

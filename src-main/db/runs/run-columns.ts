@@ -1,4 +1,4 @@
-import { subjectTitle } from '#contract/comparison/measure-columns.ts'
+import { measureTitle, subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { linkedFields, runFields } from '#contract/runs/run-fields.ts'
 import type { ParameterValue, RunColumn, RunFilter } from '#contract/runs/runs.ts'
 import type { Database } from '../database.ts'
@@ -98,7 +98,7 @@ function measureColumns(db: Database, chosen: Sql): RunColumn[] {
   return rows.map((row) => {
     const id = row.dataset ? `${row.name}/${row.dataset}` : row.name
     return {
-      ...column(`measure:${id}`, row.dataset ? `${row.name} (${subjectTitle(row.dataset)})` : row.name, 'number', row),
+      ...column(`measure:${id}`, row.dataset ? `${measureTitle(row)} (${subjectTitle(row.dataset)})` : measureTitle(row), 'number', row),
       unit: row.unit,
     }
   })

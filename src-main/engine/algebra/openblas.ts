@@ -26,7 +26,7 @@ type Openblas = Record<keyof typeof declarations, LibraryFunction>
 /** Values of CBLAS's and LAPACKE's enumerations. */
 const [rowMajor, columnMajor, plain, transposed, lower, right] = [101, 102, 111, 112, 122, 142]
 /** The lower triangle of a matrix by rows is the upper one of the same matrix by columns. */
-const upperByColumns = 'U'.charCodeAt(0)
+const [upperByColumns, lowerByColumns] = ['U'.charCodeAt(0), 'L'.charCodeAt(0)]
 const withVectors = 'V'.charCodeAt(0)
 /** Rows of a product in float32: as many as pay for adding the product to the sums. */
 const rowsPerProduct = 4096
@@ -58,11 +58,17 @@ function algebraOf(blas: Openblas): Algebra {
       return product
     },
     solve(g, shift, b, size) {
-      const factor = g.slice()
-      for (let i = 0; i < size; i++) factor[i * (size + 1)] = (g[i * (size + 1)] as number) + shift
-      expectDone(blas.factor(columnMajor, upperByColumns, size, factor, size), 'Cholesky factor')
+      // The factor takes the other triangle of g, and the diagonal for as long as it is needed.
+      const diagonal = Float64Array.from({ length: size }, (_, i) => g[i * (size + 1)] as number)
+      mirror(g, size)
+      for (let i = 0; i < size; i++) g[i * (size + 1)] = (diagonal[i] as number) + shift
       const solved = b.slice()
-      expectDone(blas.solve(columnMajor, upperByColumns, size, b.length / size, factor, size, solved, size), 'solution')
+      try {
+        expectDone(blas.factor(columnMajor, lowerByColumns, size, g, size), 'Cholesky factor')
+        expectDone(blas.solve(columnMajor, lowerByColumns, size, b.length / size, g, size, solved, size), 'solution')
+      } finally {
+        for (let i = 0; i < size; i++) g[i * (size + 1)] = diagonal[i] as number
+      }
       return solved
     },
     eigen(g, size) {
@@ -76,20 +82,36 @@ function algebraOf(blas: Openblas): Algebra {
   }
 }
 
+/** Rows and columns that are mirrored at a time, so that both blocks stay in the cache. */
+const mirroredAtOnce = 64
+
+/** Copies the lower triangle of g [size, size], by rows, to the upper one. */
+function mirror(g: Float64Array, size: number): void {
+  for (let firstRow = 0; firstRow < size; firstRow += mirroredAtOnce) {
+    const lastRow = Math.min(size, firstRow + mirroredAtOnce)
+    for (let firstColumn = 0; firstColumn <= firstRow; firstColumn += mirroredAtOnce) {
+      for (let row = firstRow; row < lastRow; row++) {
+        const lastColumn = Math.min(row, firstColumn + mirroredAtOnce)
+        for (let column = firstColumn; column < lastColumn; column++) g[column * size + row] = g[row * size + column] as number
+      }
+    }
+  }
+}
+
 function addDoubles(blas: Openblas, sums: Float64Array, x: Tensor2D, z: Tensor2D): void {
   const [rows, width] = x.shape
   const columns = z.shape[1]
-  const left = Float64Array.from(x.dataSync())
+  const left = new Float64Array(x.dataSync())
   if (z === x) blas.doubleGram(rowMajor, lower, transposed, width, rows, 1, left, width, 1, sums, width)
   else {
-    const wide = Float64Array.from(z.dataSync())
+    const wide = new Float64Array(z.dataSync())
     blas.doubleProduct(rowMajor, transposed, plain, width, columns, rows, 1, left, width, wide, columns, 1, sums, columns)
   }
 }
 
 function addSingles(blas: Openblas, sums: Float64Array, x: Tensor2D, z: Tensor2D): void {
   const [width, columns] = [x.shape[1], z.shape[1]]
-  const product = new Float32Array(width * columns)
+  const product = roomFor(width * columns)
   forEachRows(x, z, rowsPerProduct, (left, other) => {
     const [rows, values] = [left.shape[0], left.dataSync()]
     if (z === x) {
@@ -115,6 +137,20 @@ function addSingles(blas: Openblas, sums: Float64Array, x: Tensor2D, z: Tensor2D
       addEntries(sums, product)
     }
   })
+}
+
+let room = new WeakRef(new Float32Array())
+
+/**
+ * Returns an array of at least this many entries, the same as long as it is not collected. New arrays of hundreds of megabytes for each
+ * product would cost a tenth of a repair's time.
+ */
+function roomFor(entries: number): Float32Array {
+  const kept = room.deref()
+  if (kept && kept.length >= entries) return kept
+  const larger = new Float32Array(entries)
+  room = new WeakRef(larger)
+  return larger
 }
 
 function expectDone(info: unknown, what: string): void {

@@ -15,7 +15,10 @@ export interface Algebra {
   addProducts(sums: Float64Array, x: Tensor2D, z?: Tensor2D, exact?: boolean): void
   /** Returns w g, for w [rows, size] and the symmetric g [size, size]. */
   timesSymmetric(w: Float64Array, g: Float64Array, size: number): Float64Array
-  /** Returns b (g + shift 1)^-1, for b [rows, size] and the symmetric, positive definite g [size, size]. */
+  /**
+   * Returns b (g + shift 1)^-1, for b [rows, size] and the symmetric, positive definite g [size, size], of which it may overwrite the upper
+   * triangle.
+   */
   solve(g: Float64Array, shift: number, b: Float64Array, size: number): Float64Array
   /** Returns the eigenvectors of the symmetric g [size, size], which it may overwrite. */
   eigen(g: Float64Array, size: number): Eigen

@@ -1,8 +1,7 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { amountText, isPlain, mixedBudget, speedText } from '#contract/runs/amount-text.ts'
-import type { FileBudget, PlainAmount, RunRequest, SpeedBudget } from '#contract/runs/run-request.ts'
+import type { FileBudget, RunRequest, SpeedBudget } from '#contract/runs/run-request.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Described } from '#engine/export/format.ts'
 import { budgetFor, type CostLimit } from '#engine/pruning/budget.ts'
@@ -125,13 +124,4 @@ async function rangeOf(model: Described['model'], asked: Omit<Asked, 'amount'>):
     if (thrown instanceof EspalierError) return null
     throw thrown
   }
-}
-
-/** Converts an amount to a share or a number of blocks. Throws `infeasible` for a speed, which must be measured. */
-export async function plainAmount(model: Described['model'], asked: Asked): Promise<PlainAmount> {
-  const { amount } = asked
-  if (isPlain(amount)) return amount
-  if (mixedBudget(amount)) throw new EspalierError('infeasible', `How much ${amountText(amount)} removes is computed when the run starts.`)
-  if ('bytes' in amount) return { sparsity: (await foreseeBudget(model, asked, amount)).sparsity }
-  throw new EspalierError('infeasible', `How much ${speedText(amount)} removes is measured when the run starts.`)
 }

@@ -121,6 +121,7 @@ async function readSource(
     seed,
     ...contentOf(windows, sources.begin),
     ...(data.split ? { split: data.split } : {}),
+    ...(split ? { [split.byPassage ? 'passages' : 'documents']: split.count } : {}),
   }
   return { windows, used, notes: notesOn(data, used, model.spec, documents, sources.begin), ...(split ? { split } : {}) }
 }

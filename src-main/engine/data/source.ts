@@ -2,6 +2,7 @@ import { type FileHandle, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import type { RecordBatch } from 'apache-arrow'
 import type { AsyncBuffer, FileMetaData } from 'hyparquet'
+import { dataEndings, endingOf, plainEndings } from '#contract/data/text-endings.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { describe, isObject, reasonOf } from '#engine/checkpoint/json.ts'
 import { allowFor } from '#engine/limits/reading.ts'
@@ -31,20 +32,12 @@ const readers: Record<string, Reader> = {
   arrow: readArrow,
 }
 
-/** Endings of source code and other plain text. Folders of data sets are not searched for it. */
-const plainEndings =
-  'adoc bash c cc cfg cpp cs css cu dart el ex exs f90 fs go gradle h hpp hs htm html ini java jl js jsx kt lua m mjs ml nim org php pl ps1 py pyi r rb rs rst scala scss sh sql svelte swift tex toml ts tsx vb vue yaml yml zig'.split(
-    ' ',
-  )
-
-/** Endings of the files that can be read. Text and JSON files may also be gzipped (`.gz`). */
-const dataEndings = [...Object.keys(readers), 'json']
-
 /**
  * Opens a text source: `.txt` (one document), `.jsonl` (field `text` or `content`), `.json` (JSON lines, or an array of strings, objects or
  * token ids), each also gzipped, `.parquet` and `.arrow` (column `text` or `content`), a folder that `datasets` saved, or a folder of such
- * files. If `everything` is set, or a folder has no such files, its source code and subfolders are read too. Documents are read on demand. Every defect throws an EspalierError that names the file. `accepts` selects documents of a JSON
- * lines file by their field `kind`, if it has one.
+ * files. If `everything` is set, or a folder has no such files, its source code and subfolders are read too. Documents are read on demand.
+ * Every defect throws an EspalierError that names the file. `accepts` selects documents of a JSON lines file by their field `kind`, if it
+ * has one.
  */
 export async function openSource(path: string, accepts?: KindFilter, everything = false): Promise<TextSource> {
   const found = await stat(path).catch(() => undefined)
@@ -73,7 +66,7 @@ export async function* limitDocuments(documents: AsyncIterable<string>, maxDocum
 }
 
 async function openFile(file: string, accepts?: KindFilter): Promise<TextSource> {
-  const ending = basename(file).toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? ''
+  const ending = endingOf(basename(file))
   if (ending === 'json') return openJson(file)
   const read = plainEndings.includes(ending) ? readWholeText : Object.hasOwn(readers, ending) ? readers[ending] : undefined
   if (read)

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { TextSplit } from '#contract/data/data-request.ts'
-import type { Documents } from './source.ts'
+import { type Documents, separator } from './source.ts'
 
 /** The share of a text that decides, by its characters, and the most that it may be. */
 export const decidingShare = 0.2
@@ -79,6 +79,20 @@ async function* passagesOf(documents: AsyncIterable<string>): AsyncGenerator<str
       from = to
     }
   }
+}
+
+/** Cuts documents, joined, into stretches of about this many characters that end where paragraphs or lines do. */
+export async function* stretchesOf(documents: AsyncIterable<string>, characters: number): AsyncGenerator<string> {
+  let waiting = ''
+  for await (const document of documents) {
+    waiting += waiting === '' ? document : separator + document
+    while (waiting.length > 2 * characters) {
+      const to = endAfter(waiting, characters)
+      yield waiting.slice(0, to)
+      waiting = waiting.slice(to)
+    }
+  }
+  if (waiting !== '') yield waiting
 }
 
 /** The end of the paragraph around a place, else of the line, else the place itself. Nothing far behind it is searched. */

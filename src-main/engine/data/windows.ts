@@ -5,7 +5,7 @@ import { PythonRandom } from '#engine/random/python-random.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { Encoding, type EncodingReport } from './encoding.ts'
 import { type Documents, type KindFilter, limitDocuments, openSource, type TextSource } from './source.ts'
-import { decidingShare, leastSplitWindows, type SplitText, splitText } from './split.ts'
+import { decidingShare, leastSplitWindows, type SplitText, splitText, stretchesOf } from './split.ts'
 
 /** How many documents the first pass over the source holds in memory. Each further pass holds twice as many. */
 const firstHeld = 1024
@@ -83,6 +83,21 @@ async function readAllWindows(path: string, tokenizer: Tokenizer | undefined, op
   return readOpened(await openSource(path, options.accepts), path, tokenizer, options)
 }
 
+/** The documents, or if they have more than `count` stretches of about this many characters, so many of these, spread evenly over them. */
+async function spreadStretches(
+  documents: () => AsyncIterable<string>,
+  count: number,
+  characters: number,
+): Promise<() => AsyncIterable<string>> {
+  const stretches = await countDocuments(stretchesOf(documents(), characters))
+  if (stretches <= count) return documents
+  const chosen = new Set(spread([...Array(stretches).keys()], count))
+  return async function* () {
+    let index = 0
+    for await (const stretch of stretchesOf(documents(), characters)) if (chosen.has(index++)) yield stretch
+  }
+}
+
 /** Reads windows of one part of a text. Throws `invalid` if the part has too few to choose or decide anything. */
 async function readSplit(
   path: string,
@@ -103,7 +118,21 @@ async function readSplit(
     )
   }
   const limit = { least: leastSplitWindows, refuse }
-  return { ...(await readOpened({ kind: 'documents', documents }, path, tokenizer, options, limit)), split }
+  if (!decides) return { ...(await readOpened({ kind: 'documents', documents }, path, tokenizer, options, limit)), split }
+  // The first windows would be of few documents. Windows that decide are the same whatever the seed of a run.
+  const { maxWindows = Number.POSITIVE_INFINITY, ...all } = { ...options, seed: 0 }
+  const some = await spreadStretches(documents, Math.max(leastSplitWindows, maxWindows), charactersOfWindow * ownTokens(options))
+  const { windows, tokens } = await readOpened({ kind: 'documents', documents: some }, path, tokenizer, all, limit)
+  return { windows: spread(windows, maxWindows), tokens, split }
+}
+
+/** Characters of a stretch for each token of a window. A token has about four, so a stretch holds a few windows. */
+const charactersOfWindow = 16
+
+/** Up to `count` of the entries, spread evenly over them. */
+export function spread<Entry>(entries: readonly Entry[], count: number): Entry[] {
+  const taken = Math.min(count, entries.length)
+  return Array.from({ length: taken }, (_, i) => entries[Math.floor(((i + 0.5) * entries.length) / taken)] as Entry)
 }
 
 /** How many windows a text must have, and the error if it has too few tokens for them. */

@@ -1,16 +1,25 @@
 import { createHash } from 'node:crypto'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { promptsUpTo, shortestTurnSeconds, usualRounds, writtenTokens } from '#contract/exports/file-bench.ts'
+import { promptsUpTo, rivalType, shortestTurnSeconds, speedPrompt, usualRounds, writtenTokens } from '#contract/exports/file-bench.ts'
 import { paperBeams, withinContext } from '#contract/protocol.ts'
 import { heldOutKinds } from '#contract/pruning/recovery.ts'
 import { isPlain, mixedBudget } from '#contract/runs/amount-text.ts'
-import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
+import type { MeasureRequest, PlainAmount, RunRequest } from '#contract/runs/run-request.ts'
 import { beginLabel } from '#contract/runs/step-names.ts'
-import { openPart, type PhaseWork, type Work } from '#contract/runs/time/estimate.ts'
-import { readingModel, writingFile } from '#contract/runs/time/progress.ts'
+import type { PhaseWork, Work } from '#contract/runs/time/estimate.ts'
+import {
+  openPart,
+  readingModel,
+  type TimingStep,
+  timingFiles,
+  timingPart,
+  writingDense,
+  writingFile,
+  writingTimed,
+} from '#contract/runs/time/progress.ts'
 import { denseMethod, isAblation, mixedBytes, selfWritten, type TaskId, type WrittenTaskId } from '#contract/titles.ts'
-import { stackParameters } from '#engine/architectures/count-parameters.ts'
+import { presentParameters, stackParameters } from '#engine/architectures/count-parameters.ts'
 import { beginPhase, beginTokenOf, beginWork } from '#engine/evaluation/begin-token.ts'
 import { referenceInference } from '#engine/evaluation/inference.ts'
 import { lengthsUpTo, needleTexts } from '#engine/evaluation/long-context.ts'
@@ -20,7 +29,7 @@ import { isWrittenTaskId, writtenTasks } from '#engine/evaluation/written/index.
 import { readWritten } from '#engine/evaluation/written/questions.ts'
 import { weighingPhase, weighingText } from '#engine/export/gguf/importances.ts'
 import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
-import { measuringSensitivity, mixedWindows, pricingTypes, secondsToPrice } from '#engine/export/mixed-types/mixed-types.ts'
+import { measuringSensitivity, mixedWindows, pricingTypes } from '#engine/export/mixed-types/mixed-types.ts'
 import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
@@ -37,6 +46,7 @@ import { repairPhase } from '#engine/pruning/repair/repair-memory.ts'
 import { fewRows } from '#engine/tensor/products.ts'
 import { leftBy } from './operations.ts'
 import { billion, noWork, PhaseCounts, trainingProducts, type WorkModel } from './phase-counts.ts'
+import { fileGigabytes, fileWork, pricingWork } from './storing.ts'
 
 /** About how many tokens the answer to a long-context question has. It states a number hidden in the text. */
 const answerTokens = 7
@@ -48,7 +58,7 @@ async function measureWork(counts: PhaseCounts, measure: MeasureRequest): Promis
     const phase = { phase: `Perplexity on ${measure.name}`, passes: counts.wholePasses(windows) }
     return [counts.readingOf(windows * tokens), counts.timed(phase, 'perplexity', tokens)]
   }
-  if (measure.kind === 'inference') return [counts.request.weights ? fileTimesWork(counts, measure) : inferenceWork(counts, measure)]
+  if (measure.kind === 'inference') return counts.request.weights ? fileTimesWork(counts, measure) : [inferenceWork(counts, measure)]
   if (measure.kind === 'repetition') {
     const { windows, tokens } = await counts.count(measure.data)
     const phase = counts.timed({ phase: 'Continuing texts', passes: counts.wholePasses(windows) }, 'repetition', tokens)
@@ -85,13 +95,39 @@ function inferenceWork(counts: PhaseCounts, { sequenceLength, repeats }: Extract
   return counts.decoding(timed, models * rounds * Math.min(referenceInference.decoded, sequenceLength - 1), 1)
 }
 
-/** Times two files in llama.cpp, with the longest prompt that fits the context. */
-function fileTimesWork(counts: PhaseCounts, { sequenceLength, repeats }: Extract<MeasureRequest, { kind: 'inference' }>): PhaseWork {
+/** A GGUF file in a weight type, with `left` of the block stack. */
+interface TimedFile {
+  readonly type: string
+  readonly left: number
+}
+
+/** Timing files in llama.cpp: in each round, each of them reads a prompt and writes some tokens. */
+function turnsWork(
+  counts: PhaseCounts,
+  { phase, part, prompt, rounds }: { phase: string; part: string; prompt: number; rounds: number },
+  files: readonly TimedFile[],
+): PhaseWork {
+  const passes = { ...addPasses(...files.map(({ left }) => counts.wholePasses(rounds, left))), head: 0 }
+  const gigabytes = files.reduce((sum, { type, left }) => sum + fileGigabytes(counts.model.spec, type, left), 0)
+  return {
+    ...counts.timed({ phase, passes, rowsPerCall: 1 }, part, prompt),
+    decoded: rounds * writtenTokens * gigabytes,
+    seconds: rounds * files.length * shortestTurnSeconds,
+  }
+}
+
+/**
+ * Writes the unpruned file, unless the run's file is the same, and times both in llama.cpp, with the longest prompt that fits the context.
+ */
+function fileTimesWork(counts: PhaseCounts, { sequenceLength, repeats }: Extract<MeasureRequest, { kind: 'inference' }>): PhaseWork[] {
   const rounds = Math.min(repeats, usualRounds)
   const longest = promptsUpTo(sequenceLength).findLast((tokens) => tokens <= counts.model.spec.contextLength) ?? sequenceLength
-  const passes = { ...addPasses(counts.wholePasses(rounds), counts.wholePasses(rounds, 1)), head: 0 }
-  const timed = counts.timed({ phase: 'Inference time', passes, rowsPerCall: 1 }, 'inference', longest)
-  return { ...counts.decoding(timed, 2 * rounds * writtenTokens, 1), seconds: 2 * rounds * shortestTurnSeconds }
+  const { method, weights = rivalType } = counts.request
+  const isDense = method === denseMethod && weights === rivalType
+  const writing = { ...noWork, ...fileWork(counts.model.spec, rivalType, 1), phase: writingDense, part: 'writing the dense file' }
+  const rival = { type: rivalType, left: 1 }
+  const files = isDense ? [rival] : [{ type: weights, left: counts.left }, rival]
+  return [...(isDense ? [] : [writing]), turnsWork(counts, { phase: 'Inference time', part: 'inference', prompt: longest, rounds }, files)]
 }
 
 async function taskWork(counts: PhaseCounts, task: string, measure: Extract<MeasureRequest, { kind: 'tasks' }>): Promise<PhaseWork[]> {
@@ -173,20 +209,34 @@ class RequestWork {
 
   async describe(): Promise<Work> {
     const { spec } = this.#counts.model
-    const gigabytes = (4 * (stackParameters(spec) + Vocabulary.parameters(spec))) / billion
-    const opening = { ...noWork, phase: readingModel, part: openPart, seconds: starting + reading * gigabytes }
+    const opening = { ...noWork, phase: readingModel, part: openPart, seconds: starting + this.#readingSeconds(1) }
     const pruning = isAblation(this.#counts.request.method) ? await this.#study() : await this.#pruning()
     const measures = isAblation(this.#counts.request.method)
       ? []
       : await Promise.all(this.#counts.request.measures.map((one) => measureWork(this.#counts, one)))
     const before = [opening, ...this.#beginning(), ...pruning, ...(await this.#weighing()), ...(await this.#mixing()), ...this.#storing()]
-    return { hidden: spec.hidden, phases: [...before, ...measures.flat()] }
+    return { hidden: spec.hidden, phases: [...before, ...this.#withFile(measures.flat())] }
   }
 
-  /** Writing the file of the weight type. Its rate is known only once it is written, but what follows it is known before. */
+  /** The first measure of a file also reads it. */
+  #withFile(measures: PhaseWork[]): PhaseWork[] {
+    const { request, left } = this.#counts
+    const first = measures.findIndex(({ part }) => part !== 'reading text')
+    if (request.weights === undefined || first < 0) return measures
+    return measures.map((one, index) => (index === first ? { ...one, seconds: one.seconds + this.#readingSeconds(left) } : one))
+  }
+
+  /** Seconds to read embedding, head and this share of the block stack. */
+  #readingSeconds(left: number): number {
+    const { spec } = this.#counts.model
+    return (reading * 4 * (left * stackParameters(spec) + Vocabulary.parameters(spec))) / billion
+  }
+
+  /** Writing the file of the weight type. */
   #storing(): PhaseWork[] {
-    const { weights } = this.#counts.request
-    return weights === undefined ? [] : [{ ...noWork, phase: writingFile(weights), part: 'quantising' }]
+    const { request, model, left } = this.#counts
+    if (request.weights === undefined) return []
+    return [{ ...noWork, ...fileWork(model.spec, request.weights, left), phase: writingFile(request.weights), part: 'quantising' }]
   }
 
   /** What `auto` measures, once for all runs of a model. Always in float32. */
@@ -207,15 +257,14 @@ class RequestWork {
   }
 
   async #pruning(): Promise<PhaseWork[]> {
-    const { method: id, amount, options: given, calibration, vocabulary: kept, repair, recover } = this.#counts.request
+    const { method: id, options: given, calibration, vocabulary: kept, repair, recover } = this.#counts.request
+    const { spec } = this.#counts.model
     if (id === denseMethod || !calibration) return []
     const method: Method = findMethod(id)
     const options = parseOptions(method, given)
-    const removed = !mixedBudget(amount) ? amount : this.#removesParts() ? usualRemoval : { sparsity: 0 }
-    if (!isPlain(removed)) throw new EspalierError('internal', 'Work is counted for a share or for blocks, not for a budget.')
-    const budget = budgetFor(this.#counts.model.spec, removed)
-    const outline = outlineOf(method, this.#counts.model.spec, budget, options)
-    this.#counts.left = leftBy(this.#counts.model.spec, outline, budget.sparsity)
+    const budget = budgetFor(spec, this.#expected(method.range(spec, options).most))
+    const outline = outlineOf(method, spec, budget, options)
+    this.#counts.left = leftBy(spec, outline, budget.sparsity)
     const ranking = kept ? [await this.#counts.countingOf(calibration)] : []
     const readsAll = calibration.windows === undefined && method.readsAll?.(options) === true
     const wanted = Math.min(method.windows(options), calibration.windows ?? Number.POSITIVE_INFINITY)
@@ -223,11 +272,50 @@ class RequestWork {
       ? { windows: 0, tokens: calibration.sequenceLength }
       : await this.#counts.count({ ...calibration, windows: wanted })
     const reading = readsAll ? await this.#counts.countingOf(calibration) : this.#counts.readingOf(windows * tokens)
-    const work = await method.work(this.#counts.model.spec, budget, options, windows)
+    const work = await method.work(spec, budget, options, windows)
     const phases = work.map((phase) => this.#counts.timed(phase, 'pruning', tokens))
+    const [trying, checking] = this.#timing()
     const repairs = repair ? await this.#repair(repair, outline) : []
     const recoveries = recover ? await this.#recovery(recover) : []
-    return this.#shared([...ranking, reading, ...phases, ...repairs, ...recoveries])
+    return this.#shared([...ranking, reading, ...trying, ...phases, ...checking, ...repairs, ...recoveries])
+  }
+
+  /** What is assumed to be removed, where the run finds it out. A speed is asked for between that of the dense model and the fastest. */
+  #expected(most: number): PlainAmount {
+    const { amount } = this.#counts.request
+    if (mixedBudget(amount)) return this.#removesParts() ? usualRemoval : { sparsity: 0 }
+    if (isPlain(amount)) return amount
+    if ('bytes' in amount) throw new EspalierError('internal', 'Work is counted for a share or for blocks, not for a size.')
+    return { sparsity: most / 2 }
+  }
+
+  /** Meeting a speed: four files predict the speed of any plan, before the method runs. Then the result is timed beside the dense file. */
+  #timing(): [trying: PhaseWork[], checking: PhaseWork[]] {
+    const { model, request, left } = this.#counts
+    const { amount, weights: type = rivalType } = request
+    if (isPlain(amount) || 'bytes' in amount) return [[], []]
+    const prompt = 'prompt' in amount ? amount.prompt : speedPrompt
+    const attention = model.spec.blocks.reduce((sum, _, index) => sum + presentParameters(model.spec, index).attention, 0)
+    const fewer = 1 - attention / stackParameters(model.spec)
+    const narrow = 1 - (7 / 8) * fewer
+    const time = (step: TimingStep, lefts: readonly number[]): PhaseWork[] => {
+      const writing = lefts.map((share) => fileWork(model.spec, type, share))
+      return [
+        {
+          ...noWork,
+          phase: writingTimed[step],
+          part: timingPart,
+          stored: writing.reduce((sum, { stored }) => sum + stored, 0),
+          seconds: writing.reduce((sum, { seconds }) => sum + seconds, 0),
+        },
+        turnsWork(
+          this.#counts,
+          { phase: timingFiles[step], part: timingPart, prompt, rounds: usualRounds },
+          lefts.map((share) => ({ type, left: share })),
+        ),
+      ]
+    }
+    return [time('samples', [1, narrow, fewer, narrow + fewer - 1]), time('result', [1, left])]
   }
 
   /**
@@ -313,7 +401,7 @@ class RequestWork {
       const { attention, mlp, head } = this.#counts.wholePasses(used, left)
       const passes = { attention: 2 * attention, mlp: 2 * mlp, head: 3 * head }
       const measuring = this.#counts.timed({ phase: measuringSensitivity, passes, rowsPerCall: 1 }, mixing, tokens)
-      const pricing = { ...noWork, phase: pricingTypes, part: mixing, seconds: secondsToPrice(spec) }
+      const pricing = { ...noWork, ...pricingWork(spec), phase: pricingTypes, part: mixing }
       return [{ ...measuring, faster: trainingProducts }, pricing]
     })
   }

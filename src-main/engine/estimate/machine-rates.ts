@@ -1,8 +1,10 @@
 import { dispose, type Rank, randomNormal, slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import type { MachineRate } from '#contract/machine/engine-state.ts'
+import { algebra } from '#engine/algebra/openblas.ts'
 import { blockParameters, stackParameters } from '#engine/architectures/count-parameters.ts'
 import { readSpec } from '#engine/architectures/index.ts'
+import { quantise, quantisedType } from '#engine/backend/ggml/quantised-types.ts'
 import { type Checkpoint, rowCount, type TensorInfo } from '#engine/checkpoint/checkpoint.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { finalHidden } from '#engine/model/forward.ts'
@@ -15,6 +17,7 @@ import { denseView, type ModelView } from '#engine/model/views/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
 import { WeightStore } from '#engine/model/weights/residency.ts'
 import { attentionOf, mlpOf, neededShapes, type Part } from '#engine/model/weights/weights.ts'
+import { factoring } from '#engine/pruning/repair/repair-memory.ts'
 import { componentOperations, principalComponents } from '#engine/pruning/scores/principal-components.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import type { Products } from '#engine/tensor/products.ts'
@@ -25,20 +28,51 @@ const shapes: readonly SeededShape[] = [
   { hidden: 512, intermediate: 1408, heads: 8, vocabulary: 8192 },
 ]
 const [tokens, batch, decoded, covarianceRows] = [256, 8, 12, 8192]
+/** Values that are quantised at once, as many as several threads share, and their rate if ggml is missing. */
+const [quantised, usualStored] = [2 ** 20, 18]
 /**
  * Because a machine's speed varies, each timing runs at least `repeats` times and for `minSeconds`. Slow work runs fewer times: no further
  * run starts after `maxSeconds`.
  */
 const repetition = { repeats: 4, minSeconds: 0.1, maxSeconds: 0.5 }
 
+/** Inputs and outputs of timed equations. With many more inputs, a machine solves up to a third faster. */
+const [equationInputs, equationOutputs] = [1024, 256]
+
 /** Measures how fast the active runtime does the work of pruning, at a few widths. */
 export async function measureRates(widths: readonly SeededShape[] = shapes): Promise<MachineRate[]> {
+  const [stored, solved] = [await timeQuantising(), await timeSolving()]
   const rates: MachineRate[] = []
-  for (const shape of widths) rates.push(await measureShape(shape))
+  for (const shape of widths) rates.push({ ...(await measureShape(shape)), stored, solved })
   return rates
 }
 
-async function measureShape(shape: SeededShape): Promise<MachineRate> {
+/** Billions of operations per second in judging and solving equations. */
+async function timeSolving(): Promise<number> {
+  const random = new PythonRandom(0)
+  const size = equationInputs
+  const gram = Float64Array.from({ length: size * size }, (_, i) => (i % (size + 1) === 0 ? size : random.random()))
+  const outputs = Float64Array.from({ length: equationOutputs * size }, () => random.random())
+  const seconds = await fastestSeconds(async () => {
+    algebra().timesSymmetric(algebra().solve(gram, 1, outputs, size), gram, size)
+  })
+  return (factoring(size) + 4 * size ** 2 * equationOutputs) / seconds / 1e9
+}
+
+/** Millions of values that are quantised per second. */
+async function timeQuantising(): Promise<number> {
+  const random = new PythonRandom(0)
+  const values = Float32Array.from({ length: quantised }, () => random.random() - 0.5)
+  const columns = 256
+  const importances = new Float32Array(columns).fill(1)
+  const work = () => quantise(quantisedType('Q4_K'), values, columns, importances)
+  return fastestSeconds(work).then(
+    (seconds) => quantised / seconds / 1e6,
+    () => usualStored,
+  )
+}
+
+async function measureShape(shape: SeededShape): Promise<Omit<MachineRate, 'stored' | 'solved'>> {
   const model = await seededModel(shape)
   const view = denseView(model)
   const walk = new Walk(view)
@@ -52,7 +86,7 @@ async function measureShape(shape: SeededShape): Promise<MachineRate> {
     const attention = await rated(2 * parameters.attention + 2 * tokens * shape.hidden, (stream) => timePart(walk, stream, attentionOf(0)))
     const mlp = await rated(2 * parameters.mlp, (stream) => timePart(walk, stream, mlpOf(0)))
     const head = await rated(2 * shape.vocabulary * shape.hidden, (stream) =>
-      medianSeconds(() => scoreStream(view, stream, ids.subarray(0, stream.batch * tokens))),
+      fastestSeconds(() => scoreStream(view, stream, ids.subarray(0, stream.batch * tokens))),
     )
     // With ggml, neither `auto` nor a recovery uses 16-bit products, and `mixed` gains little.
     const bfloat16 = productsForTraining() === 'bfloat16' ? await timesAsFast(view, walk, many, 'bfloat16') : 1
@@ -92,8 +126,8 @@ async function fitCalls(
   return { rate: rate / 1e9, seconds: Math.max(one - operations / rate, one / 20) }
 }
 
-/** The median time of a few runs. The first run is a warm-up and does not count. */
-async function medianSeconds(work: () => Promise<unknown>): Promise<number> {
+/** The time of the fastest of a few runs, because other programs can only make one slower. The first run is a warm-up and does not count. */
+async function fastestSeconds(work: () => Promise<unknown>): Promise<number> {
   await work()
   const seconds: number[] = []
   let sum = 0
@@ -104,11 +138,11 @@ async function medianSeconds(work: () => Promise<unknown>): Promise<number> {
     seconds.push(last)
     sum += last
   }
-  return seconds.sort((a, b) => a - b)[Math.floor(seconds.length / 2)] as number
+  return Math.min(...seconds)
 }
 
 function timePart(walk: Walk, { batch, tokens, residual }: Stream, part: Part): Promise<number> {
-  return medianSeconds(async () => {
+  return fastestSeconds(async () => {
     const copy = { batch, tokens, residual: { x: residual.x.clone(), source: residual.source.clone() } }
     await walk.pass(part, [copy])
     // Reading a value waits for an asynchronous runtime to finish.
@@ -140,7 +174,7 @@ async function scoreStream(view: ModelView, { residual, tokens }: Stream, ids: I
  */
 async function ratesOfComponents({ hidden }: SeededShape): Promise<{ double: number; vectors: number }> {
   const [few, many] = [tokens, covarianceRows].map((rows) => randomNormal<Rank.R2>([rows, hidden])) as [Tensor2D, Tensor2D]
-  const time = (x: Tensor2D) => medianSeconds(() => principalComponents([x], hidden, hidden))
+  const time = (x: Tensor2D) => fastestSeconds(() => principalComponents([x], hidden, hidden))
   const [one, all] = [await time(few), await time(many)]
   dispose([few, many])
   const operations = componentOperations.covariance(tokens, hidden)
@@ -152,9 +186,8 @@ async function timeToken(view: ModelView, ids: Int32Array): Promise<number> {
   const session = new DecodingSession(view)
   try {
     await session.feed(ids.subarray(0, tokens / 2), 1)
-    const start = performance.now()
-    for (let i = 0; i < decoded; i++) await session.feed(Int32Array.of(at(ids, i)), 1)
-    return (performance.now() - start) / 1000 / decoded
+    let next = 0
+    return await fastestSeconds(() => session.feed(Int32Array.of(at(ids, next++ % decoded)), 1))
   } finally {
     session.dispose()
   }

@@ -28,7 +28,7 @@ const bytesPerToken = 4
 /** A recovery trains with bfloat16 products, whatever the precision of its run. */
 export const trainingProducts: PhaseWork['faster'] = [{ products: 'bfloat16', share: 1 }]
 
-export const noWork = { attention: 0, mlp: 0, head: 0, double: 0, vectors: 0, calls: 0, decoded: 0, seconds: 0 }
+export const noWork = { attention: 0, mlp: 0, head: 0, double: 0, vectors: 0, solved: 0, calls: 0, decoded: 0, stored: 0, seconds: 0 }
 
 const storesBrainFloats = ({ checkpoint }: WorkModel): boolean =>
   [...checkpoint.tensors.values()].every(({ dtype, shape }) => dtype === 'BF16' || shape.length < 2)
@@ -52,7 +52,17 @@ export class PhaseCounts {
 
   /** The work of one phase with windows of `tokens`. `calls` counts calls of a part: up to `rowsPerCall` rows share one. */
   timed(
-    { phase, passes, float64Operations, eigenvectorOperations = 0, choosing, shared, rowsPerCall = rowsOfPasses, longest }: MethodPhase,
+    {
+      phase,
+      passes,
+      float64Operations,
+      eigenvectorOperations = 0,
+      equationOperations,
+      choosing,
+      shared,
+      rowsPerCall = rowsOfPasses,
+      longest,
+    }: MethodPhase,
     part: string,
     tokens: number,
   ): PhaseWork {
@@ -69,6 +79,7 @@ export class PhaseCounts {
       head: (times * passes.head * operations.head) / billion,
       double: (float64Operations?.(tokens) ?? 0) / billion,
       vectors: eigenvectorOperations / billion,
+      solved: (equationOperations?.(tokens) ?? 0) / billion,
       calls: (times * (passes.attention + passes.mlp + passes.head)) / windowsPerCall,
       ...(faster ? { faster } : {}),
       ...(shared === undefined ? {} : { shared }),

@@ -80,6 +80,10 @@ export function blocksText(positions: readonly number[]): string {
   return `block${positions.length === 1 ? '' : 's'} ${positions.join(', ')}`
 }
 
+/** Says that removed parts of these blocks are zeros in the file. */
+export const zerosText = (part: 'attention' | 'MLP', positions: readonly number[]): string =>
+  `The removed ${part} (${blocksText(positions)}) is stored as zeros, which changes no answer but takes memory and time.`
+
 /** How the tensors of a pruned model are written. */
 interface TensorStyle {
   /** Whether removed parts are left out, or become zeros so that every block has the same tensors. */

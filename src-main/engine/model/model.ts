@@ -1,7 +1,5 @@
 import { stat } from 'node:fs/promises'
-import { totalmem } from 'node:os'
 import { basename, resolve } from 'node:path'
-import { env } from 'node:process'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { z } from 'zod'
@@ -14,6 +12,7 @@ import { quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'
 import { underLimits } from '#engine/limits/reading.ts'
+import { machineBudget } from '#runtime/machine-memory.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
 import { Vocabulary } from './parts/head/embedding-and-head.ts'
 import { type ProductsFor, productsFor } from './precision.ts'
@@ -149,11 +148,11 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
 
 /**
  * The default memory budget. On a GPU with its own memory, it is 80 % of what was free, because products and the runtime need some too.
- * Otherwise it is 60 % of the machine's memory, which other programs use too, or of this process's share of it (`ESPALIER_MEMORY`).
+ * Otherwise it is that of the machine.
  */
 export function usualMemory(): number {
   const free = deviceBytes()
-  return Math.floor(free === undefined ? (Number(env.ESPALIER_MEMORY) || totalmem()) * 0.6 : free * 0.8)
+  return free === undefined ? machineBudget() : Math.floor(free * 0.8)
 }
 
 /** Embedding and head stay in memory only up to this share of the budget. Larger ones are read in pieces. */

@@ -83,6 +83,8 @@ export interface MethodPhase {
   readonly float64Operations?: (tokens: number) => number
   /** The number of float64 operations that find eigenvectors. */
   readonly eigenvectorOperations?: number
+  /** Returns the number of float64 operations that set up and solve wide equations, given the tokens of a window. */
+  readonly equationOperations?: (tokens: number) => number
   /** The number of rows that one call of a part typically processes. Default: as in a forward pass. */
   readonly rowsPerCall?: number
   /**
@@ -123,8 +125,11 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
    * on the scores that it meets, so `countSearch` runs the search with invented scores and counts its passes.
    */
   work(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>, windows: number): MethodPhase[] | Promise<MethodPhase[]>
-  /** Returns the bytes that the method takes besides weights, embedding and head, given the tokens of a window. Default: those of a pass. */
-  bytes?(spec: DecoderSpec, options: z.infer<Schema>, tokens: number): number
+  /**
+   * Returns the bytes that the method takes besides weights, embedding and head, given the tokens of a window and the model's
+   * `workspaceBytes`. Default: those of a pass.
+   */
+  bytes?(spec: DecoderSpec, options: z.infer<Schema>, tokens: number, workspaceBytes: number): number
   /** Returns plans whose smallest and largest file sizes bound that of the result. Default: derived from the unit and the outline. */
   boundingPlans?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Plan[]
   plan(input: MethodInput<z.infer<Schema>>): Promise<MethodResult>

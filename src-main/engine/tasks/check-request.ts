@@ -26,7 +26,7 @@ import {
 import { activeParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import { foreseeBudget, ggufRange, plainAmount } from '#engine/budgets/plan-within.ts'
+import { foreseeBudget, ggufRange } from '#engine/budgets/plan-within.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { fileOfDataset, isDatasetId } from '#engine/data/named.ts'
 import { locate, longWindowNote, readData } from '#engine/data/read-data.ts'
@@ -83,16 +83,32 @@ export async function workOfRequests(requests: readonly RunRequest[]): Promise<(
   for (const request of requests) {
     const opened = models.get(request.model) ?? openOutside(request.model)
     models.set(request.model, opened)
-    const plain = async (model: Outside) => ({ ...request, amount: await plainAmount(model, request) })
-    works.push(await opened.then(async (model) => workOf(model, await plain(model))).catch(() => null))
+    works.push(await opened.then(async (model) => workOf(model, await withSparsity(model, request))).catch(() => null))
   }
   return works
 }
 
+/** The request with a sparsity instead of the size of a file, from which it follows. */
+async function withSparsity(model: Outside, request: RunRequest): Promise<RunRequest> {
+  const { amount } = request
+  if (!('bytes' in amount) || mixedBudget(amount)) return request
+  return { ...request, amount: { sparsity: (await foreseeBudget(model, request, amount)).sparsity } }
+}
+
+/** The memory that a request's run needs, as its preview says. Reads no text. */
+export async function memoryOfRequest(request: RunRequest): Promise<number> {
+  return new RequestCheck(request, { ...(await describeOutside(request.model)), tokenizer: undefined }, new Map()).countMemory()
+}
+
 async function openOutside(path: string): Promise<Outside> {
+  const described = await describeOutside(path)
+  return { ...described, tokenizer: await openModelTokenizer(described) }
+}
+
+async function describeOutside(path: string): Promise<Omit<Outside, 'tokenizer'>> {
   const { checkpoint, spec } = await openSpec(path)
   await checkpoint.close()
-  return { path, name: basename(checkpoint.path), checkpoint, spec, tokenizer: await openModelTokenizer({ path, spec }) }
+  return { path, name: basename(checkpoint.path), checkpoint, spec }
 }
 
 class RequestCheck {
@@ -145,9 +161,38 @@ class RequestCheck {
       ],
       formats: await this.#formats(),
       fetches: this.#checks.fetches,
-      memoryBytes: Math.max(memoryNeeded(spec, this.#request, Math.max(this.#repairBytes, this.#methodBytes)), this.#recoveryBytes),
+      memoryBytes: this.#memoryBytes,
       work: this.#checks.problems.length > 0 ? null : await workOf(this.#model, this.#request).catch(() => null),
     }
+  }
+
+  /** Counts the memory that the run needs, whatever else is wrong with the request. */
+  async countMemory(): Promise<number> {
+    const { amount: asked, repair, recover } = this.#request
+    if (!isPlain(asked)) await this.#try('amount', () => this.#foresee())
+    const amount = this.#amount()
+    if (repair && amount) await this.#try('repair', async () => this.#checkRepairRoom(repair))
+    if (recover && amount) await this.#try('recover', () => this.#checkRecoveryRoom(recover))
+    return this.#memoryBytes
+  }
+
+  get #memoryBytes(): number {
+    const { spec } = this.#model
+    const ownBytes = Math.max(this.#repairBytes, this.#methodBytes)
+    return memoryNeeded(spec, this.#request, { ownBytes, trainingBytes: this.#recoveryBytes, left: this.#left() })
+  }
+
+  #workspaceBytes(): number {
+    const { spec, checkpoint } = this.#model
+    return divideMemory(spec, this.#request.memoryBytes, leastBytes(checkpoint, spec)).workspaceBytes
+  }
+
+  /** Models that the run may leave; the whole one if they cannot be known. */
+  #left(): DecoderSpec[] {
+    const { spec } = this.#model
+    const { method } = this.#request
+    if (method === denseMethod || isAblation(method) || isInspection(method) || this.#checks.problems.length > 0) return [spec]
+    return expectedPlans(spec, this.#request).map((plan) => specWithPlan(spec, plan))
   }
 
   /** Replaces a budget by the sparsity that meets it. */
@@ -213,8 +258,8 @@ class RequestCheck {
    * If the request uses the whole text, its windows are not counted yet. The check then assumes the fewest that a repair takes.
    */
   #checkRepairRoom({ kind, calibration: { windows = fewestRepairWindows, sequenceLength } }: RepairRequest): void {
-    const { spec, checkpoint } = this.#model
-    const { workspaceBytes } = divideMemory(spec, this.#request.memoryBytes, leastBytes(checkpoint, spec))
+    const { spec } = this.#model
+    const workspaceBytes = this.#workspaceBytes()
     const text = { windows, tokens: windows * sequenceLength }
     const rooms = expectedPlans(spec, this.#request).map((plan) => repairRoom(workspaceBytes, spec, plan, text, kind))
     this.#repairBytes = Math.max(...rooms.map(({ bytes }) => bytes))
@@ -245,7 +290,7 @@ class RequestCheck {
       }
       const method = findMethod(id)
       const options = parseOptions(method, given)
-      this.#methodBytes = method.bytes?.(spec, options, this.#request.calibration?.sequenceLength ?? 0) ?? 0
+      this.#methodBytes = method.bytes?.(spec, options, this.#request.calibration?.sequenceLength ?? 0, this.#workspaceBytes()) ?? 0
       if (repair) requireRefit(method, options, 'repaired', 'repair')
       if (recover && spec.router) throw new EspalierError('infeasible', `${untrainable} Choose no recovery.`)
       if (recover) requireRefit(method, options, 'recovered', 'recovery')
@@ -408,7 +453,8 @@ export class DataChecks {
     const { contextLength } = this.#model.spec
     for (const task of tasks) {
       if (isWrittenTaskId(task)) {
-        await this.#once(`${task} in ${contextLength}`, field, async () => requireRoom(writtenTasks[task], contextLength))
+        const of = { id: task, title: everyTaskTitle[task] }
+        await this.#once(`${task} in ${contextLength}`, field, async () => requireRoom(writtenTasks[task], contextLength), of)
         if (chat && !chats) this.refuse(field, 'invalid', 'This model has no chat template. Ask the questions as plain text.')
       } else if (!isTaskId(task)) {
         this.refuse(field, 'usage', unknownTask(task))
@@ -438,7 +484,7 @@ export class DataChecks {
   }
 
   /** Runs a check, once for all requests that share it. */
-  async #once(what: string, field: string, look: () => Promise<unknown>): Promise<void> {
+  async #once(what: string, field: string, look: () => Promise<unknown>, of?: Problem['of']): Promise<void> {
     const key = `${this.#model.path} ${this.#request.localFolder ?? ''} ${what}`
     const known =
       this.#answers.get(key) ??
@@ -447,7 +493,7 @@ export class DataChecks {
         (thrown: unknown) => [toProblem('', thrown)],
       )
     this.#answers.set(key, known)
-    this.problems.push(...(await known).map((problem) => ({ ...problem, field })))
+    this.problems.push(...(await known).map((problem) => ({ ...problem, field, ...(of ? { of } : {}) })))
   }
 }
 

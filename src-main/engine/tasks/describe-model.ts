@@ -17,7 +17,7 @@ export async function describeModel(path: string, signal?: AbortSignal): Promise
   try {
     const tensors = [...checkpoint.tensors.values()]
     const { total: stack, active } = activeParameters(spec)
-    const rest = Vocabulary.parameters(spec)
+    const rest = await Vocabulary.distinctParameters(checkpoint, spec)
     return {
       family: spec.family,
       format: checkpoint.path.endsWith('.gguf') ? 'gguf' : pruned ? (pruned.family === undefined ? 'espalier' : 'exact') : 'safetensors',

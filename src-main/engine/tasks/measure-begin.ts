@@ -1,4 +1,6 @@
 import type { BeginFigures } from '#contract/data/begin-token.ts'
+import type { MeasuringProgress } from '#contract/models/models.ts'
+import type { RunEvent } from '#contract/runs/run-events.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { beginRequest, decideBegin, measureBegin } from '#engine/evaluation/begin-token.ts'
 import { acquireModel, openModelTokenizer, releaseModel } from '#engine/model/kept-model.ts'
@@ -22,9 +24,14 @@ export async function measureModelBegin(path: string, memoryBytes: number | unde
   const { name: backend } = await openBackend('auto')
   const model = withProducts(await acquireModel(path, memoryBytes), productsFor('float32'))
   try {
-    const steps = new RunSteps({ ...host, emit: () => undefined })
+    const tell = (progress: MeasuringProgress) => host.emit(progress)
+    // The only phase of these steps is reading the model, where it was not read before.
+    const emit = (event: RunEvent) => {
+      if (event.type === 'progress') tell({ doneBytes: event.progress.done, totalBytes: event.progress.total })
+    }
+    const steps = new RunSteps({ ...host, emit })
     await steps.identify(model, { backend, precision: 'float32' })
-    const report = { signal: host.signal, progress: (done: number, total: number) => host.emit({ done, total }) }
+    const report = { signal: host.signal, progress: (done: number, total: number) => tell({ turns: { done, total } }) }
     const asked = { spec: model.spec, tokenizer: await openModelTokenizer(model) }
     const begin = await decideBegin('auto', asked, (windows, id) =>
       steps.step(beginRequest(windows, id), () => measureBegin(denseView(model), windows, id, report)),

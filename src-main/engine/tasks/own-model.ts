@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import { contentsLabel } from '#contract/runs/step-names.ts'
 import { modelContents, quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
 import type { StepStore } from '#engine/steps/step-name.ts'
 import { nameStep, type StepKind, type StepName } from '#engine/steps/step-name.ts'
@@ -9,8 +10,7 @@ import { nameStep, type StepKind, type StepName } from '#engine/steps/step-name.
 const contentsStep: StepKind = { version: 1, reach: 'shared' }
 
 /** The name under which the fingerprint for this quick key is stored. */
-export const contentsName = (quickKey: string): StepName =>
-  nameStep({ kind: contentsStep, label: 'fingerprint of the model', on: { quickKey } }, null)
+export const contentsName = (quickKey: string): StepName => nameStep({ kind: contentsStep, label: contentsLabel, on: { quickKey } }, null)
 
 /** Throws `conflict` if the model at the path is not the one that the plans were made for, because they would be meaningless for it. */
 export async function requireOwnModel(

@@ -13,11 +13,11 @@ interface Host {
 
 /** Measures the range of speeds that a method's files can reach on this machine, by timing four files in turns. */
 export async function measureSpeedRange(
-  { model: path, method, options, weights, speed }: SpeedRangeRequest & { model: string },
+  { model: path, memoryBytes, method, options, weights, speed }: SpeedRangeRequest & { model: string; memoryBytes?: number | undefined },
   { signal, emit }: Host,
 ): Promise<SpeedRange> {
   await openBackend('auto')
-  const model = await openModel(path)
+  const model = await openModel(path, memoryBytes)
   try {
     const watch = { signal, progress: (done: number, total: number) => emit({ done, total }) }
     const cost = await speedCost(model.spec, speed, (plans) => timeFiles({ model, method, type: weights, budget: speed }, plans, watch))

@@ -6,6 +6,7 @@ import type { DeviceState } from '#contract/runs/queue.ts'
 import { AwakeTimeout, type ComputeCommand, type ComputeProcess, startComputeProcess, stoppedMilliseconds } from './compute-process.ts'
 import { explainDeadline, explainError, isLimit } from './explain-exit.ts'
 import { answerQuestion, type JobSide, type Question } from './job-side.ts'
+import type { MemoryBudget } from './memory-budget.ts'
 
 export interface HostTimings {
   handshakeMilliseconds: number
@@ -30,6 +31,8 @@ interface HostOptions {
   /** Where steps write tensor files. */
   tensorFolder: string
   timings?: Partial<HostTimings>
+  /** What the process shares with others. Without it, every claim is granted. */
+  memory?: MemoryBudget
   /** How long to keep an idle process; read whenever it becomes idle. */
   idleMilliseconds?(): number
   onChange?(): void
@@ -60,12 +63,16 @@ interface Waiting extends Asked, PromiseWithResolvers<unknown> {
   readonly task: ComputeTask
 }
 
+/** A process asks for memory before it opens a model. */
+type MemoryQuestion = Extract<FromCompute, { type: 'claim memory' }>
+
 const cancelled = () => new EspalierError('cancelled', 'Cancelled.')
 
 /** Runs jobs one after another in a compute process, which is started on demand, watched, and ended when idle. */
 export class ComputeHost {
   readonly #timings: HostTimings
   readonly #tensorFolder: string
+  readonly #memory: MemoryBudget | undefined
   readonly #idleMilliseconds: () => number
   readonly #child: ComputeChild
   readonly #watch: NodeJS.Timeout
@@ -78,9 +85,10 @@ export class ComputeHost {
   #idle: NodeJS.Timeout | undefined
   #overdue: AwakeTimeout | undefined
 
-  constructor({ command, environment, tensorFolder, timings, idleMilliseconds, onChange }: HostOptions) {
+  constructor({ command, environment, tensorFolder, timings, memory, idleMilliseconds, onChange }: HostOptions) {
     this.#timings = { ...usualTimings, ...timings }
     this.#tensorFolder = tensorFolder
+    this.#memory = memory
     this.#idleMilliseconds = idleMilliseconds ?? (() => 600_000)
     this.#child = new ComputeChild({
       command,
@@ -89,6 +97,7 @@ export class ComputeHost {
       onMessage: (message) => this.#receive(message),
       onOutput: (chunk) => this.#current?.side.onOutput?.(chunk),
       onDeath: (error) => this.#rejectJob(error),
+      onGone: () => memory?.free(this),
       onChange: onChange ?? (() => {}),
     })
     this.#watch = setInterval(() => this.#checkHeartbeat(), 1000)
@@ -140,11 +149,17 @@ export class ComputeHost {
     this.#isBusy = false
     settle()
     void this.#advance()
+    // The caller gets its answer first, because it may still need this process.
+    setImmediate(() => this.#memory?.review())
+  }
+
+  get isIdle(): boolean {
+    return !this.#isBusy && this.#waiting.length === 0
   }
 
   /** Ends the process if it is idle. */
   release(): void {
-    if (!this.#isBusy && this.#waiting.length === 0) this.#child.stop()
+    if (this.isIdle) this.#child.stop()
   }
 
   /** Allows a broken host to start again. */
@@ -228,12 +243,27 @@ export class ComputeHost {
   }
 
   /** Answers a job's question, or refuses it with the reason. The job waits for the answer. */
-  async #answer(question: Question, { side, cancelling }: Current): Promise<void> {
+  async #answer(question: Question | MemoryQuestion, { side, cancelling }: Current): Promise<void> {
     const { job, asked } = question
     try {
-      this.#child.send({ job, asked, ...(await answerQuestion(question, side, cancelling.signal)) })
+      if (question.type === 'claim memory')
+        this.#child.send({ type: 'memory claimed', job, asked, granted: await this.#claimMemory(question, side, cancelling.signal) })
+      else this.#child.send({ job, asked, ...(await answerQuestion(question, side, cancelling.signal)) })
     } catch (thrown) {
       this.#child.send({ type: 'refused', job, asked, error: toErrorMessage(thrown) })
+    }
+  }
+
+  async #claimMemory(
+    { bytes, waits }: MemoryQuestion,
+    { claimant = unnamed, onMemoryWait }: JobSide,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    if (waits) onMemoryWait?.(true)
+    try {
+      return (await this.#memory?.claim({ holder: this, bytes, ...claimant }, waits, signal)) ?? true
+    } finally {
+      if (waits) onMemoryWait?.(false)
     }
   }
 
@@ -255,6 +285,8 @@ export class ComputeHost {
     this.#child.kill()
   }
 }
+
+const unnamed = { id: '', title: 'another task' }
 
 /** Whether a job needs a new process, because a process keeps the runtime that it opened first. Only the process can tell. */
 const needsAnotherProcess = (thrown: unknown): boolean => thrown instanceof EspalierError && thrown.details?.anotherProcess === true
@@ -279,6 +311,8 @@ interface ComputeChildOptions {
   onOutput(chunk: string): void
   /** Returns whether the death was expected. Unexpected deaths count towards the limit. */
   onDeath(error: EspalierError): { expected: boolean }
+  /** Called when a process has ended, however it did. */
+  onGone(): void
   onChange(): void
 }
 
@@ -380,7 +414,7 @@ export class ComputeChild {
     const mine = ++this.#generation
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#gone = promise
-    const { onMessage, command, environment, handshakeMilliseconds, onOutput } = this.#options
+    const { onMessage, command, environment, handshakeMilliseconds, onOutput, onGone } = this.#options
     this.#child = await startComputeProcess({
       command,
       environment,
@@ -389,6 +423,7 @@ export class ComputeChild {
       onMessage: (message) => mine === this.#generation && onMessage(message),
       onOutput,
       onEnd: (error) => {
+        onGone()
         resolve()
         this.#died(mine, error)
       },

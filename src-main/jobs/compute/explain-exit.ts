@@ -97,6 +97,6 @@ export function adviceFor(error: EspalierError, limitBytes: number | undefined):
   return null
 }
 
-function gigabytes(bytes: number): string {
+export function gigabytes(bytes: number): string {
   return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.max(1, Math.round(bytes / 1e6))} MB`
 }

@@ -17,8 +17,12 @@ export interface JobSide {
   deadlineSeconds?: number
   /** Cancels the job. */
   signal?: AbortSignal | undefined
+  /** The run, transcript or transfer that the job is for, and what it is called where others wait for its memory. */
+  claimant?: { readonly id: string; readonly title: string }
   onEvent?(event: unknown): void
   onOutput?(chunk: string): void
+  /** Called when the job begins to wait for memory, and when that ends. */
+  onMemoryWait?(waits: boolean): void
   getStep?(name: string, signal: AbortSignal): FoundStep | undefined | Promise<FoundStep | undefined>
   /** `tensors` is a file that the job has written to the tensor folder. */
   putStep?(name: string, value: unknown, tensors?: TensorFile): void | Promise<void>

@@ -1,5 +1,5 @@
 import Papa from 'papaparse'
-import { cellText } from '#contract/comparison/cell-text.ts'
+import { tableTexts } from '#contract/comparison/cell-text.ts'
 import type { Table, TableCell } from '#contract/comparison/table.ts'
 import type { TextFile } from '#contract/identifiers.ts'
 import { escapeMarkdown } from '#contract/markdown.ts'
@@ -17,13 +17,13 @@ export function plainTable(labels: readonly string[], rows: readonly (readonly T
 export function tableFile(table: Table, format: TableFormat, name: string): TextFile {
   if (format === 'csv') return { fileName: `${name}.csv`, type: 'text/csv', content: toCsv(table) }
   if (format === 'markdown') return { fileName: `${name}.md`, type: 'text/markdown', content: toMarkdown(table) }
-  return { fileName: `${name}.tex`, type: 'application/x-tex', content: toLatex(table) }
+  return { fileName: `${name}.tex`, type: 'application/x-tex', content: toLatex(table, name) }
 }
 
 /**
- * Writes CSV by RFC 4180 with full precision. Spreads, 95 % intervals, marks of the best and notes get columns of their own; the best are
- * `tied` if they do not differ clearly. Caption and notes are lines at the end that begin with `#`. Text that a spreadsheet would run
- * as a formula is escaped.
+ * Writes CSV by RFC 4180 with full precision. Spreads, 95 % intervals, counts, marks of the best and notes get columns of their own; the
+ * best are `tied` if they do not differ clearly. Caption and notes are lines at the end that begin with `#`. Text that a spreadsheet would
+ * run as a formula is escaped.
  */
 export function toCsv({ columns, rows, caption, notes = [] }: Table): string {
   const extras = columns.map((_, at) => extrasOf(rows.flatMap((row) => row[at] ?? [])))
@@ -51,34 +51,50 @@ function extrasOf(cells: readonly TableCell[]): ExtraColumn[] {
     },
     { title: '95 % low', isUsed: hasInterval, read: ({ low }) => low ?? null },
     { title: '95 % high', isUsed: hasInterval, read: ({ high }) => high ?? null },
+    { title: 'results', isUsed: cells.some(({ count }) => count !== undefined), read: ({ count }) => count ?? null },
     { title: 'best', isUsed: cells.some(({ best }) => best), read: ({ best, tied }) => (best ? (tied ? 'tied' : 'best') : null) },
     { title: 'note', isUsed: cells.some(({ note }) => note), read: ({ note }) => note ?? null },
   ]
   return extras.filter(({ isUsed }) => isUsed)
 }
 
-export function toMarkdown({ columns, rows, caption, notes: own = [] }: Table): string {
+export function toMarkdown(table: Table): string {
+  const { columns, rows, caption, notes: own = [] } = table
+  const texts = tableTexts(table)
   const notes = [...(caption === undefined ? [] : [caption]), ...own]
   const escaped = (text: string) => escapeMarkdown(text.replace(/[\r\n]+/g, ' '))
   const line = (cells: string[]) => `| ${cells.join(' | ')} |`
-  const body = rows.map((row) => line(row.map((cell) => (cell.best ? `**${escaped(cellText(cell))}**` : escaped(cellText(cell))))))
-  const table = [line(columns.map(({ label }) => escaped(label))), line(columns.map(({ numeric }) => (numeric ? '---:' : '---'))), ...body]
-  return `${table.join('\n')}\n${notes.length > 0 ? `\n${escaped(notes.join(' '))}\n` : ''}`
+  const body = rows.map((row, at) =>
+    line(row.map(({ best }, column) => (best ? `**${escaped(texts[at]?.[column] ?? '')}**` : escaped(texts[at]?.[column] ?? '')))),
+  )
+  const lines = [line(columns.map(({ label }) => escaped(label))), line(columns.map(({ numeric }) => (numeric ? '---:' : '---'))), ...body]
+  return `${lines.join('\n')}\n${notes.length > 0 ? `\n${escaped(notes.join(' '))}\n` : ''}`
 }
 
 /**
- * Writes a LaTeX table with booktabs, with a caption as a table that floats. The best values of a column are bold, and an arrow shows which
- * direction is better.
+ * Writes a LaTeX table with booktabs. With a caption it floats, and has a label made of `name`. The best values of a column are bold, and an
+ * arrow shows which direction is better.
  */
-export function toLatex({ columns, rows, caption, notes = [] }: Table): string {
+export function toLatex(table: Table, name = 'results'): string {
+  const { columns, rows, caption, notes = [] } = table
+  const texts = tableTexts(table)
   const arrow = { lower: ' $\\downarrow$', higher: ' $\\uparrow$' }
-  const head = columns.map(({ label, better }) => escapeLatex(label) + (better ? arrow[better] : ''))
-  const body = rows.map((row) => row.map((cell) => (cell.best ? `\\textbf{${latexCell(cell)}}` : latexCell(cell))))
+  const head = columns.map(({ label, better }) => latexText(label) + (better ? arrow[better] : ''))
+  const body = rows.map((row, at) =>
+    row.map((cell, column) => {
+      const own = cell.value === null ? '--' : latexText(texts[at]?.[column] ?? '')
+      const text =
+        typeof cell.value === 'number'
+          ? own.replace(/e(\$-\$|\+)(\d+)$/, (_, sign, power) => `$\\times10^{${sign === '+' ? '' : '-'}${power}}$`)
+          : own
+      return cell.best ? `\\textbf{${text}}` : text
+    }),
+  )
   const line = (cells: string[]) => `  ${cells.join(' & ')} \\\\`
   const floats = caption !== undefined
   return [
     '% \\usepackage{booktabs}',
-    ...(floats ? ['\\begin{table}', '\\centering', `\\caption{${latexText([caption, ...notes].join(' '))}}`] : []),
+    ...(floats ? ['\\begin{table}', '\\centering', `\\caption{${latexText(caption)}}`, `\\label{tab:${slugOf(name)}}`] : []),
     `\\begin{tabular}{${columns.map(({ numeric }) => (numeric ? 'r' : 'l')).join('')}}`,
     '  \\toprule',
     line(head),
@@ -86,19 +102,22 @@ export function toLatex({ columns, rows, caption, notes = [] }: Table): string {
     ...body.map(line),
     '  \\bottomrule',
     '\\end{tabular}',
+    ...(notes.length > 0 ? ['', `{\\footnotesize ${latexText(notes.join(' '))}${floats ? '\\par' : ''}}`] : []),
     ...(floats ? ['\\end{table}'] : []),
-    ...(notes.length > 0 && !floats ? ['', `{\\footnotesize ${latexText(notes.join(' '))}}`] : []),
     '',
   ].join('\n')
 }
 
-function latexCell(cell: TableCell): string {
-  if (cell.value === null) return '--'
-  return latexText(cellText(cell))
-}
+/** `perplexity-wikitext2-by-sparsity` */
+const slugOf = (name: string): string =>
+  name
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .replaceAll(/^-|-$/g, '')
 
-const latexText = (text: string): string =>
-  escapeLatex(text).replaceAll('±', '$\\pm$').replaceAll('×/÷', '$\\times/\\div$').replaceAll('−', '$-$')
+const latexSigns: Record<string, string> = { '±': '$\\pm$', '×/÷': '$\\times/\\div$', '×': '$\\times$', '−': '$-$', '∞': '$\\infty$' }
+
+const latexText = (text: string): string => escapeLatex(text).replaceAll(/×\/÷|[±×−∞]/g, (sign) => latexSigns[sign] ?? sign)
 
 const latexSpecials: Record<string, string> = { '\\': '\\textbackslash{}', '~': '\\textasciitilde{}', '^': '\\textasciicircum{}' }
 

@@ -1,5 +1,6 @@
 import type { MachineRate } from '#contract/machine/engine-state.ts'
-import { openPart, type PhaseWork, type RunEstimate, type SecondsRange, type TimedPhase, type Work } from '#contract/runs/time/estimate.ts'
+import type { PhaseWork, RunEstimate, SecondsRange, TimedPhase, Work } from '#contract/runs/time/estimate.ts'
+import { openPart } from '#contract/runs/time/progress.ts'
 
 /**
  * How many times shorter or longer a part may take than estimated: without finished runs of the model that tell, with runs whose passes
@@ -9,6 +10,8 @@ import { openPart, type PhaseWork, type RunEstimate, type SecondsRange, type Tim
 const unknownFactor = 2
 const carriedFactor = 1.4
 const knownFactor = 1.3
+/** A range is no wider than a factor of two once a run of the model is finished. */
+const laterFactor = Math.SQRT2
 /**
  * Seconds that are added to the real and the expected time of a part before their ratio predicts other parts. A part of less than a few
  * seconds then counts little, because one-time work of the process dominates it.
@@ -18,6 +21,8 @@ const startSeconds = 1
 /** A finished run's work, and the seconds of each part. */
 export interface FinishedRun {
   readonly method: string
+  /** The experiment that it belongs to. */
+  readonly experiment?: string | null
   readonly work: Work
   readonly seconds: Readonly<Record<string, number>>
 }
@@ -32,7 +37,7 @@ export function rateFor(rates: readonly MachineRate[], hidden: number): MachineR
   return { ...(Object.fromEntries(between) as MachineRate), hidden }
 }
 
-/** A phase with the part of its seconds that are passes through the model. */
+/** A phase with the part of its seconds that passes through the model and quantising take. */
 type RatedPhase = TimedPhase & { readonly passes: number }
 
 /** Returns the seconds of each phase by the machine's rates alone. */
@@ -40,8 +45,9 @@ function timePhases({ hidden, phases }: Work, rates: readonly MachineRate[]): Ra
   const rate = rateFor(rates, hidden)
   return phases.map(({ phase, part, shared, ...own }) => {
     const products = own.attention / rate.attention + own.mlp / rate.mlp + own.head / rate.head
-    const passes = timeOfProducts(own.faster, rate) * products + own.calls * rate.call
-    const seconds = own.seconds + passes + own.double / rate.double + own.vectors / rate.vectors + own.decoded / rate.decoded
+    const passes = timeOfProducts(own.faster, rate) * products + own.calls * rate.call + own.stored / rate.stored
+    const algebra = own.double / rate.double + own.vectors / rate.vectors + own.solved / rate.solved
+    const seconds = own.seconds + passes + algebra + own.decoded / rate.decoded
     return { phase, part, seconds, passes, ...(shared === undefined ? {} : { shared }) }
   })
 }
@@ -56,15 +62,24 @@ function timeOfProducts(faster: PhaseWork['faster'] = [], rate: MachineRate): nu
  * same part of other methods, else other parts.
  */
 export class Experience {
-  readonly #ratios: readonly { readonly method: string; readonly part: string; readonly ratio: number; readonly pace: number }[]
+  readonly #ratios: readonly {
+    readonly method: string
+    readonly experiment: string | null
+    readonly part: string
+    readonly ratio: number
+    readonly pace: number
+  }[]
   /** Whether finished runs passed through the model for long enough to tell how fast other passes are. */
   readonly carries: boolean
+  /** Whether there are finished runs. */
+  readonly begun: boolean
 
   /** @param runs latest first */
   constructor(runs: readonly FinishedRun[], rates: readonly MachineRate[]) {
     const done = new Set<string>()
     let passed = 0
-    this.#ratios = runs.toReversed().flatMap(({ method, work, seconds }) => {
+    this.begun = runs.length > 0
+    this.#ratios = runs.toReversed().flatMap(({ method, experiment = null, work, seconds }) => {
       const parts = Map.groupBy(timePhases(work, rates), ({ part }) => part)
       return [...parts].flatMap(([part, phases]) => {
         // How long it takes to find what another run did says nothing.
@@ -74,16 +89,22 @@ export class Experience {
         const took = seconds[part]
         if (isFound || took === undefined || expected <= 0 || took <= 0) return []
         passed += took * (phases.reduce((sum, { passes }) => sum + passes, 0) / expected)
-        return [{ method, part, ratio: took / expected, pace: (took + startSeconds) / (expected + startSeconds) }]
+        return [{ method, experiment, part, ratio: took / expected, pace: (took + startSeconds) / (expected + startSeconds) }]
       })
     })
     this.carries = passed >= startSeconds
   }
 
-  /** Returns the factor for a part of a method. `known` is false if it was derived from other parts. */
-  of(method: string, part: string): { ratio: number; known: boolean } {
-    const same = this.#ratios.filter((one) => one.part === part)
-    const own = same.filter((one) => one.method === method)
+  /**
+   * Returns the factor for a part of a method, from runs of the same experiment if there are any. `known` is false if it was derived from
+   * other parts.
+   */
+  of(method: string, part: string, experiment: string | null): { ratio: number; known: boolean } {
+    const all = this.#ratios.filter((one) => one.part === part)
+    const [here, ofMethod] = [all.filter((one) => one.experiment === experiment), all.filter((one) => one.method === method)]
+    const same = here.length > 0 ? here : all
+    const ownHere = here.filter((one) => one.method === method)
+    const own = ownHere.length > 0 ? ownHere : ofMethod
     // Loading and reading text do not reflect the model's speed.
     const running = this.#ratios.filter((one) => one.part !== openPart && one.part !== 'reading text')
     const ratioOf = (some: typeof same) => median(some.map(({ ratio }) => ratio))
@@ -103,16 +124,23 @@ function median(ratios: readonly number[]): number {
 }
 
 /** Estimates a run from its work, the machine's rates and finished runs of its model. */
-export function estimateRun(method: string, work: Work, rates: readonly MachineRate[], experience: Experience): Omit<RunEstimate, 'run'> {
+export function estimateRun(
+  method: string,
+  work: Work,
+  rates: readonly MachineRate[],
+  experience: Experience,
+  experiment: string | null = null,
+): Omit<RunEstimate, 'run'> {
   const phases = timePhases(work, rates).map((phase) => {
-    const { ratio, known } = experience.of(method, phase.part)
+    const { ratio, known } = experience.of(method, phase.part, experiment)
     return { ...phase, seconds: phase.seconds * ratio, passes: phase.passes * ratio, known }
   })
   const likely = sumSeconds(phases)
   const certain = sumSeconds(phases.filter(({ known }) => known))
   const carried = experience.carries ? phases.reduce((sum, { known, passes }) => sum + (known ? 0 : passes), 0) : 0
   const unknown = likely - certain - carried
-  const factor = likely === 0 ? 1 : (certain * knownFactor + carried * carriedFactor + unknown * unknownFactor) / likely
+  const weighed = likely === 0 ? 1 : (certain * knownFactor + carried * carriedFactor + unknown * unknownFactor) / likely
+  const factor = experience.begun ? Math.min(weighed, laterFactor) : weighed
   return {
     phases: phases.map(({ known: _, passes: __, ...phase }) => phase),
     seconds: { low: likely / factor, likely, high: likely * factor },

@@ -6,6 +6,7 @@ import { mostShown } from '#contract/runs/queue.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { beginLabel } from '#contract/runs/step-names.ts'
 import { type NoEstimate, type RunEstimate, type Work, work } from '#contract/runs/time/estimate.ts'
+import { timingPart } from '#contract/runs/time/progress.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { missingModel } from '#jobs/run-actions.ts'
 import type { Context } from '../context.ts'
@@ -18,6 +19,9 @@ const mostRuns = 24
 
 /** Returns the machine's rates; null while they are unknown. */
 type AskRates = () => MachineRate[] | null
+
+/** Converts the work of a run to time. Runs of its experiment count most. */
+type Estimate = (method: string, own: Work, experiment?: string | null) => Omit<RunEstimate, 'run'>
 
 /** Estimates durations from the work of each method, this machine's rates, and earlier runs of the same model. */
 export class Estimates {
@@ -34,15 +38,15 @@ export class Estimates {
   }
 
   /** Returns a function that converts the work of a model's runs to time; undefined until the machine has been timed. */
-  async forModel(model: string, signal?: AbortSignal): Promise<((method: string, own: Work) => Omit<RunEstimate, 'run'>) | undefined> {
+  async forModel(model: string, signal?: AbortSignal): Promise<Estimate | undefined> {
     const rates = this.#rates()
     if (!rates) return undefined
     const experience = new Experience(await this.#finished(model, signal), rates)
     // What was measured on the begin token when the model was added, or by a run, is found by others.
     const isMeasured = this.#context.history.models.find(model)?.beginFigures?.step !== undefined
-    return (method, { hidden, phases }) => {
+    return (method, { hidden, phases }, experiment = null) => {
       const left = isMeasured ? phases.filter(({ part }) => part !== beginLabel) : phases
-      return estimateRun(method, { hidden, phases: left }, rates, experience)
+      return estimateRun(method, { hidden, phases: left }, rates, experience, experiment)
     }
   }
 
@@ -58,7 +62,7 @@ export class Estimates {
     )
     const rows = all.filter(({ id }) => !missing.has(id))
     await this.#learn(rows, signal)
-    const models = new Map<string, Awaited<ReturnType<Estimates['forModel']>>>()
+    const models = new Map<string, Estimate | undefined>()
     for (const { model } of rows) if (!models.has(model)) models.set(model, await this.forModel(model, signal))
     const done = this.#sharedDone(rows, models)
     return all.flatMap((row): (RunEstimate | NoEstimate)[] => {
@@ -67,7 +71,7 @@ export class Estimates {
       const estimate = models.get(row.model)
       const own = this.#works.get(workKey(row))
       if (!estimate || !own) return []
-      const left = withoutShared(estimate(row.method, own), this.#scopeOf(row), done)
+      const left = withoutShared(estimate(row.method, own, row.experiment), this.#scopeOf(row), done)
       return [{ run: row.id, ...this.#partsDone(row).reduce(withoutPart, left) }]
     })
   }
@@ -81,18 +85,19 @@ export class Estimates {
     const [own] = await this.#ask([request], signal)
     if (!estimate || !own) return null
     const done = this.#sharedDone([row], new Map([[row.model, estimate]]))
-    const left = withoutShared(estimate(request.method, own), this.#scopeOf(row), done)
+    const left = withoutShared(estimate(request.method, own, row.experiment), this.#scopeOf(row), done)
     return (this.#didPrune(row, request) ? this.#partsDoneBy(row, request) : []).reduce(withoutPart, left)
   }
 
   /** Returns the seconds of shared steps that finished runs of the same experiments have already done. */
-  #sharedDone(rows: readonly RunRow[], models: ReadonlyMap<string, Awaited<ReturnType<Estimates['forModel']>>>): Map<string, number> {
+  #sharedDone(rows: readonly RunRow[], models: ReadonlyMap<string, Estimate | undefined>): Map<string, number> {
     const done = new Map<string, number>()
     const experiments = new Set(rows.flatMap(({ experiment }) => experiment ?? []))
     for (const experiment of experiments) {
       for (const row of this.#context.history.runs.ofExperiment(experiment)) {
         const own = this.#works.get(workKey(row))
-        if (row.status === 'done' && own) withoutShared(models.get(row.model)?.(row.method, own) ?? empty, this.#scopeOf(row), done)
+        if (row.status === 'done' && own)
+          withoutShared(models.get(row.model)?.(row.method, own, row.experiment) ?? empty, this.#scopeOf(row), done)
       }
     }
     return done
@@ -136,10 +141,17 @@ export class Estimates {
       const own = this.#works.get(workKey(row))
       const { phaseSeconds, request } = history.documents.find(row.number)
       if (!own) return []
-      const { pruning: _, ...others } = phaseSeconds
+      const { pruning: _, [timingPart]: timing = 0, ...others } = phaseSeconds
       // The pruning of a run that divides bytes between parts and bits includes the choice of types, which is a part of its own.
       const pruning = mixedBudget(request.amount) ? null : pruningSeconds(phaseSeconds)
-      return [{ method: row.method, work: own, seconds: pruning === null ? others : { ...others, pruning } }]
+      return [
+        {
+          method: row.method,
+          experiment: row.experiment,
+          work: own,
+          seconds: pruning === null ? others : { ...others, [timingPart]: timing, pruning: pruning - timing },
+        },
+      ]
     })
   }
 

@@ -142,8 +142,8 @@ export class ExperimentsService extends Service {
       const at = Math.floor((first + last) / 2)
       const found = await lookAt(at)
       const { seconds, problems } = found.preview
-      // With a problem of the text, or for a speed, whose time is unknown, another look is no better.
-      if (problems.length > 0 || !('bytes' in target)) return found
+      // With a problem of the text, another look is no better.
+      if (problems.length > 0) return found
       // While times are unknown, only the smallest look is sure to be short.
       if (seconds === null) first = last
       else if (seconds.likely <= quickSeconds) last = at

@@ -84,7 +84,7 @@ export class ExportsService extends Service {
     const { formats } = target
     const outlines = await this.#check({ model: model.path, plan, method: row.method, formats, ggufTypes }, target)
     const { calibration, seed, localFolder } = request
-    const save = this.#prepare(row, {
+    const save = this.#prepare(row, title, {
       kind: 'save',
       seed,
       ...(calibration ? { calibration } : {}),
@@ -99,19 +99,21 @@ export class ExportsService extends Service {
       ...(budgets.length === 0 ? {} : { memoryBytes: Math.min(...budgets) }),
     })
     const work = { kind: 'export' as const, name: title, totalBytes: sumBytes(outlines), request: { run: id, ...target } }
-    return this.parts.transfers.begin(work, async (signal, report) => {
-      const saved = await Promise.all((await save(signal, report)).map((file) => weighed(file, request)))
+    return this.parts.transfers.begin(work, async (...args) => {
+      const [, report] = args
+      const saved = await Promise.all((await save(...args)).map((file) => weighed(file, request)))
       report({ saved })
       return this.#register(saved, title, model.id, id)
     }).transfer
   }
 
   /** Returns a function that writes the files. The transfer calls it with its signal and its progress listener. */
-  #prepare(row: RunRow, task: ComputeTask): Save {
+  #prepare(row: RunRow, title: string, task: ComputeTask): Save {
     const { exporter, logs, history } = this.parts
-    return async (signal, report) => {
+    return async (signal, report, id) => {
       const job = exporter.perform(task, {
         signal,
+        claimant: { id, title: `the export of ${title}` },
         onEvent: (event) => report(progressOf(event)),
         onOutput: (chunk) => logs.append(row.id, chunk),
         getStep: (name) => history.steps.find(name),
@@ -245,15 +247,18 @@ export class BenchService extends Service {
     'bench.speeds': ({ model: id, ...request }) => {
       const { path: model, name } = this.parts.library.find(id)
       const resolved = { ...request, model }
-      return this.#measure(name, resolved, { kind: 'speed range', ...resolved }, (found) => ({ speeds: speedRange.parse(found) }))
+      const { memoryBytes } = currentSettings(this.parts)
+      const task = { kind: 'speed range' as const, ...resolved, ...(memoryBytes === null ? {} : { memoryBytes }) }
+      return this.#measure(name, resolved, task, (found) => ({ speeds: speedRange.parse(found) }))
     },
   }
 
   /** Begins a measurement. Its transfer reports the turns, and finally the fields that `read` takes from the result. */
   #measure(name: string, request: Record<string, unknown>, task: ComputeTask, read: (found: unknown) => Partial<Transfer>): Transfer {
-    return this.parts.transfers.begin({ kind: 'bench', name, totalBytes: null, request }, async (signal, report) => {
+    return this.parts.transfers.begin({ kind: 'bench', name, totalBytes: null, request }, async (signal, report, id) => {
       const job = this.parts.exporter.perform(task, {
         signal,
+        claimant: { id, title: `the measurement of ${name}` },
         onEvent: (event) => report({ turns: event as { done: number; total: number } }),
         fetchFile: (file, stop) => this.parts.fetchFile(file, stop, () => undefined),
       })

@@ -12,6 +12,7 @@ export class SettingsService extends Service {
       const now = currentSettings(this.parts)
       this.history.settings.set(settingsKey, { ...now, ...change, folders: { ...now.folders, ...change.folders } })
       if (change.cpuSlots !== undefined && change.cpuSlots !== now.cpuSlots) this.parts.shareProcessor(change.cpuSlots)
+      this.parts.memory.review()
       return this.#tell()
     },
     'settings.setHubToken': ({ token }) => {

@@ -3,6 +3,7 @@ import { copyFile, mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { basename, dirname, extname, join, parse, resolve } from 'node:path'
 import type { Output } from '#contract/api.ts'
+import { isTextFile } from '#contract/data/text-endings.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
 
@@ -10,8 +11,6 @@ interface LibraryFile {
   name: string
   bytes: number
 }
-
-const dataEndings = new Set(['.txt', '.jsonl', '.json', '.parquet', '.arrow'])
 
 /** Lists the files of a checkpoint, which is a folder or one file. */
 export async function filesOf(path: string): Promise<LibraryFile[]> {
@@ -66,7 +65,7 @@ export async function copyCheckpoint(from: string, to: string, signal: AbortSign
   }
 }
 
-/** Lists folders, checkpoints and data files in a folder, for pages without a file dialog. Hidden entries are omitted. */
+/** Lists folders, checkpoints and files of text in a folder, for pages without a file dialog. Hidden entries are omitted. */
 export async function browse(folder: string = homedir()): Promise<Output<'files.browse'>> {
   const place = resolve(folder)
   const entries = await readdir(place, { withFileTypes: true }).catch((thrown: NodeJS.ErrnoException) => {
@@ -91,6 +90,6 @@ async function kindOf(folder: string, entry: Dirent): Promise<'folder' | 'model'
   const found = await stat(path).catch(() => null)
   if (found?.isDirectory()) return existsSync(join(path, 'config.json')) ? 'model' : 'folder'
   if (!found?.isFile()) return null
-  const ending = extname(entry.name).toLowerCase()
-  return ending === '.gguf' ? 'model' : dataEndings.has(ending) ? 'data' : null
+  if (extname(entry.name).toLowerCase() === '.gguf') return 'model'
+  return isTextFile(entry.name) ? 'data' : null
 }

@@ -4,8 +4,15 @@ import { basename, dirname, extname, join, resolve, sep } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { beginFigures } from '#contract/data/begin-token.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
-import { type ModelDescription, type ModelDetail, type ModelEntry, modelDescription, type Transfer } from '#contract/models/models.ts'
-import { isBeginStep } from '#contract/runs/step-names.ts'
+import {
+  type MeasuringProgress,
+  type ModelDescription,
+  type ModelDetail,
+  type ModelEntry,
+  modelDescription,
+  type Transfer,
+} from '#contract/models/models.ts'
+import { isBeginStep, isContentsStep } from '#contract/runs/step-names.ts'
 import { newId } from '#db/ids.ts'
 import type { NewModel, StoredModel } from '#db/models.ts'
 import { openHub } from '#hub/hub.ts'
@@ -89,27 +96,34 @@ export class Library {
 
   /** Starts to measure a model without and with its begin token, unless it is being measured. */
   measureBegin(id: string): Transfer {
-    const { path, name, description } = this.find(id)
+    const { path, name, description, beginFigures: before } = this.find(id)
     const known = this.#measuring.get(id)
     if (known) return known
     if (!description.begins?.token)
       throw new EspalierError('invalid', `The tokenizer of "${name}" has no begin token, so there is nothing to measure.`)
     const { memoryBytes } = currentSettings(this.#context)
     const task = { kind: 'measure begin' as const, model: path, ...(memoryBytes === null ? {} : { memoryBytes }) }
-    const work = { kind: 'bench' as const, name: `Begin token of ${name}`, totalBytes: null, request: { begin: id } }
-    const { transfer, over } = this.#transfers.begin(work, async (signal, report) => {
+    const work = { kind: 'bench' as const, name: `Begin token of ${name}`, totalBytes: null, about: id, request: { begin: id } }
+    const { transfer, over } = this.#transfers.begin(work, async (signal, report, moveId) => {
       const measuredAt = Date.now()
-      const onEvent = (event: unknown) => report({ turns: event as { done: number; total: number } })
+      const claimant = { id: moveId, title: `the measurement of ${name}` }
+      const onEvent = (event: unknown) => report(event as MeasuringProgress)
       const { exporter, history } = this.#context
-      // Found by runs with `auto`, as this finds theirs.
-      let step: string | undefined
-      const getStep = (asked: string) => {
-        if (isBeginStep(asked)) step = asked
-        return history.steps.find(asked)
+      // Found by runs, as this finds theirs.
+      const done: Pick<NonNullable<ModelEntry['beginFigures']>, 'step' | 'contents'> = {}
+      const putStep = (asked: string, value: unknown) => {
+        if (isBeginStep(asked)) done.step = asked
+        if (isContentsStep(asked)) done.contents = { step: asked, fingerprint: String((value as { value: unknown }).value) }
       }
-      const found = beginFigures.nullable().parse(await exporter.perform(task, { signal, onEvent, getStep }).result)
+      const getStep = (asked: string) => {
+        const own = before?.contents?.step === asked ? { value: { value: before.contents.fingerprint, seconds: 0 } } : undefined
+        const found = own ?? history.steps.find(asked)
+        if (found) putStep(asked, found.value)
+        return found
+      }
+      const found = beginFigures.nullable().parse(await exporter.perform(task, { signal, claimant, onEvent, getStep, putStep }).result)
       await history.writes.write('models', () => {
-        if (found) history.models.patch(id, { beginFigures: { ...found, measuredAt, ...(step === undefined ? {} : { step }) } })
+        if (found) history.models.patch(id, { beginFigures: { ...found, measuredAt, ...done } })
         this.tell(id)
       })
       return null

@@ -19,6 +19,8 @@ interface TransferWork {
   kind: Transfer['kind']
   name: string
   totalBytes: number | null
+  /** The model that is measured. */
+  about?: string
   /** What is needed to start it again. Passed to the function that `onResume` registered for its kind. */
   request: Record<string, unknown>
 }
@@ -31,6 +33,7 @@ export type Move = (
       Pick<Transfer, 'doneBytes' | 'totalBytes' | 'bytesPerSecond' | 'secondsLeft' | 'saved' | 'opened' | 'turns' | 'bench' | 'speeds'>
     >,
   ) => void,
+  id: string,
 ) => Promise<string | null>
 
 const stopped = { bytesPerSecond: null, secondsLeft: null }
@@ -66,22 +69,29 @@ export class Transfers {
     move: Move,
     id: string = this.#pausedOf(work) ?? newId('move'),
   ): { transfer: Transfer; over: Promise<Transfer> } {
-    const { kind, name, totalBytes } = work
-    let transfer: Transfer = { id, kind, name, totalBytes, status: 'running', doneBytes: 0, model: null, problem: null, ...stopped }
+    const { request, ...given } = work
+    const { kind } = given
+    let transfer: Transfer = { id, ...given, status: 'running', doneBytes: 0, model: null, problem: null, ...stopped }
     const controller = new AbortController()
-    const started = performance.now()
+    let began: Begun | undefined
     let toldAt = Number.NEGATIVE_INFINITY
-    this.#keep(transfer, work.request)
-    const moved = move(controller.signal, (progress) => {
-      transfer = { ...transfer, ...progress }
-      const now = performance.now()
-      if (now - toldAt < reportMilliseconds) return
-      toldAt = now
-      this.#tell(withRate(transfer, started))
-    })
+    this.#keep(transfer, request)
+    const moved = move(
+      controller.signal,
+      (progress) => {
+        transfer = { ...transfer, ...progress }
+        const now = performance.now()
+        // Before its first bytes, it may have waited for memory.
+        if (transfer.doneBytes > 0) began ??= { at: now, bytes: transfer.doneBytes }
+        if (now - toldAt < reportMilliseconds) return
+        toldAt = now
+        this.#tell(began ? withRate(transfer, began, now) : transfer)
+      },
+      id,
+    )
     const over = moved.then(
-      (model) => this.#end(arrived(transfer, model), work.request),
-      (thrown) => this.#end(broken(transfer, thrown, this.#running.get(id)?.wish ?? null), work.request),
+      (model) => this.#end(arrived(transfer, model), request),
+      (thrown) => this.#end(broken(transfer, thrown, this.#running.get(id)?.wish ?? null), request),
     )
     this.#running.set(id, { kind, controller, wish: null, over: over.then(() => void this.#running.delete(id)) })
     return { transfer, over }
@@ -174,9 +184,15 @@ function broken(transfer: Transfer, thrown: unknown, wish: RunningTransfer['wish
   return { ...transfer, status, ...(wish ? { problem: null } : { problem: message, code }), ...stopped }
 }
 
-function withRate(transfer: Transfer, started: number): Transfer {
-  if (transfer.bytesPerSecond !== null) return transfer
-  const bytesPerSecond = transfer.doneBytes / Math.max(0.001, (performance.now() - started) / 1000)
+/** When the first bytes of a transfer were reported, in milliseconds, and how many they were. */
+interface Begun {
+  readonly at: number
+  readonly bytes: number
+}
+
+function withRate(transfer: Transfer, { at, bytes }: Begun, now: number): Transfer {
+  if (transfer.bytesPerSecond !== null || now <= at) return transfer
+  const bytesPerSecond = (transfer.doneBytes - bytes) / ((now - at) / 1000)
   const left = transfer.totalBytes === null || bytesPerSecond === 0 ? null : (transfer.totalBytes - transfer.doneBytes) / bytesPerSecond
   return { ...transfer, bytesPerSecond, secondsLeft: left }
 }

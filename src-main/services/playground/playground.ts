@@ -32,6 +32,13 @@ interface ResolvedColumn {
   readonly run: TranscriptColumn['run']
 }
 
+/** Who asks for answers. */
+interface Asker {
+  readonly id: string
+  readonly title: string
+  readonly signal?: AbortSignal | undefined
+}
+
 /**
  * Manages prompt sets and sessions. A session generates text with several plans over one model. Every answer is stored as soon as it ends,
  * so that none is lost.
@@ -120,7 +127,7 @@ export class PlaygroundService extends Service {
 
   /** Generates the answers of a transcript from the prompt with index `first`. The prompts before it are already answered. */
   #answer(id: string, task: GenerationRequest, first: number): TranscriptEntry {
-    const job = this.#perform(task, id, (event) => this.#hear(id, { ...event, prompt: first + event.prompt }))
+    const job = this.#perform(task, { id, title: 'the playground' }, (event) => this.#hear(id, { ...event, prompt: first + event.prompt }))
     this.#jobs.set(id, job)
     void job.result.then(
       () => this.#end(id, 'done', null),
@@ -129,8 +136,11 @@ export class PlaygroundService extends Service {
     return this.#tell(id)
   }
 
-  /** Generates text in the playground's process. `tell` receives its events, and its output goes to the log of `id`. */
-  #perform(request: GenerationRequest, id: string, tell: (event: GenerationEvent) => void, signal?: AbortSignal): Job {
+  /**
+   * Generates text in the playground's process. `tell` receives its events, and its output goes to the log of `id`. `title` names who asked
+   * in the sentence of a task that waits for this one's memory.
+   */
+  #perform(request: GenerationRequest, { id, title, signal }: Asker, tell: (event: GenerationEvent) => void): Job {
     const { history, playground, logs } = this.parts
     const onEvent = (raw: unknown) => {
       const parsed = generationEvent.safeParse(raw)
@@ -139,7 +149,13 @@ export class PlaygroundService extends Service {
     }
     return playground.perform(
       { kind: 'generate', request },
-      { signal, onEvent, onOutput: (chunk) => logs.append(id, chunk), getStep: (name) => history.steps.find(name) },
+      {
+        signal,
+        claimant: { id, title },
+        onEvent,
+        onOutput: (chunk) => logs.append(id, chunk),
+        getStep: (name) => history.steps.find(name),
+      },
     )
   }
 
@@ -173,7 +189,7 @@ export class PlaygroundService extends Service {
       collected.take(event)
       if (collected.problem !== null) job.cancel()
     }
-    const job = this.#perform(task, session ?? model.id, hear, signal)
+    const job = this.#perform(task, { id: session ?? model.id, title: `an answer of ${model.name}`, signal }, hear)
     if (session !== undefined) this.#completions.set(session, job)
     try {
       await job.result

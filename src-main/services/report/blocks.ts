@@ -35,6 +35,7 @@ export function transposed({ columns, rows }: Table, first: number, names: reado
   return {
     columns: [{ label: 'Measure', numeric: false }, ...names.map((label) => ({ label, numeric: true }))],
     rows: columns.slice(first).map(({ label }, at) => [{ value: label }, ...rows.map((row) => row[first + at] ?? { value: null })]),
+    alike: 'rows',
   }
 }
 
@@ -43,6 +44,7 @@ export function named({ columns, rows }: Table, names: readonly string[], chosen
   return {
     columns: [{ label: 'Run', numeric: false }, ...chosen.map((column) => at(columns, column))],
     rows: rows.map((row, line) => [{ value: names[line] ?? null }, ...chosen.map((column) => at(row, column))]),
+    alike: 'columns',
   }
 }
 

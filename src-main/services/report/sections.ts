@@ -4,15 +4,15 @@ import { cellText, formatNumber } from '#contract/comparison/cell-text.ts'
 import { apartTexts, comparableSets } from '#contract/comparison/comparable.ts'
 import type { ComparedRun, Comparison } from '#contract/comparison/compared-run.ts'
 import { comparedGroups, comparisonTable } from '#contract/comparison/comparison-table.ts'
-import { costText, fileSize } from '#contract/comparison/costs.ts'
+import { type Cost, costText, fileSize } from '#contract/comparison/costs.ts'
 import { basisText, differenceOf, differenceText } from '#contract/comparison/difference.ts'
 import { columnLabel, measureColumns } from '#contract/comparison/measure-columns.ts'
 import { noiseLevel } from '#contract/comparison/paired-questions.ts'
-import { groupOverSeeds, hasSeveralModels, hasSeveralSeeds, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
+import { groupOverSeeds, hasSeveralModels, intervalOf, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { plainColours, seriesColours, seriesLook, seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
 import { bestOfEach, type OptionTitle, sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import type { Table } from '#contract/comparison/table.ts'
-import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
+import { usualCost, type Worth, worthOf } from '#contract/comparison/verdict.ts'
 import { verdictText } from '#contract/comparison/verdict-sentence.ts'
 import { duelText, type Front, outcomeText, qualityText, type WorthRow } from '#contract/comparison/worth.ts'
 import { runsByModel } from '#contract/comparison/worth-runs.ts'
@@ -24,6 +24,7 @@ import type { Transcript } from '#contract/playground/playground.ts'
 import { expertSentences } from '#contract/pruning/experts.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { denseMethod, divergenceNumbers, divergenceTitles, sparsityBase, titleOfMethod } from '#contract/titles.ts'
+import { lowerFirst } from '#contract/words.ts'
 import { renderSvg } from '#services/comparison/plot-svg.ts'
 import { type Block, estimated, heading, named, type Piece, paragraph, percent, tableBlock, transposed } from './blocks.ts'
 import { damagePicture, planPicture } from './pictures.ts'
@@ -45,7 +46,12 @@ export function resultSection({ runs }: Comparison): Block[] {
       ? `, ${differenceText(difference)} of the unpruned model’s (95 % interval over ${basisText(difference)})`
       : ''
     const tied = others.length > 0 ? ` No clear difference from ${others.map(({ name }) => name).join(' and ')}.` : ''
-    const text = cellText({ value: value?.mean ?? null, spread: value?.spread ?? null, factor: value?.factor ?? false })
+    const text = cellText({
+      value: value?.mean ?? null,
+      spread: value?.spread ?? null,
+      factor: value?.factor ?? false,
+      ...intervalOf(first, column.id),
+    })
     const lead = rivals > 1 ? `Best of ${rivals}: ` : ''
     return [`${lead}${first.name}, with ${columnLabel(column)} ${text}${against}.${tied}`]
   })
@@ -142,19 +148,18 @@ export async function comparisonSection({ runs, baseline }: Comparison, overSeed
   const measured = runs.filter(({ measures }) => measures.length > 0)
   if (measured.length === 0) return []
   const groups = comparedGroups(measured, baseline, overSeeds)
-  const means = overSeeds && hasSeveralSeeds(measured) ? 'Means over seeds with their deviation' : 'Measures by run'
   const whole = comparisonTable(measured, baseline, overSeeds)
   return [
     heading(2, 'What it cost'),
-    ...measureTables(whole, groups).map((table): Block => ({ kind: 'table', table, caption: `${means}. ${captionOf(whole)}` })),
+    ...measureTables(whole, groups).map((table): Block => ({ kind: 'table', table, caption: captionOf(whole) })),
     ...sparsityTables(measured, titleOf).map(
-      ({ table: own }): Block => ({ kind: 'table', table: { columns: own.columns, rows: own.rows }, caption: captionOf(own) }),
+      ({ table: { caption, notes, ...own } }): Block => ({ kind: 'table', table: own, caption: captionOf({ caption, notes }) }),
     ),
     ...(await perplexityPlot(groups)),
   ]
 }
 
-const captionOf = ({ caption = '', notes = [] }: Table): string => [caption, ...notes].filter(Boolean).join(' ')
+const captionOf = ({ caption = '', notes = [] }: Pick<Table, 'caption' | 'notes'>): string => [caption, ...notes].filter(Boolean).join(' ')
 
 /** Makes one table with a column for each result, or with many results several tables with a row for each. */
 function measureTables(table: Table, groups: readonly SeedGroup[]): Table[] {
@@ -238,21 +243,22 @@ export async function worthSection({ runs }: Comparison): Promise<Block[]> {
 }
 
 async function sectionOf(name: string, runs: readonly ComparedRun[]): Promise<Block[]> {
-  const worth = worthOf(runs)
+  const cost = usualCost(runs)
+  const worth = worthOf(runs, cost)
   return [
     heading(2, `Is it worth it? ${name}`),
     paragraph(verdictText(worth)),
     ...worth.untested.map(paragraph),
-    tableOf(worth),
-    ...(await pictureOf(worth)),
+    tableOf(worth, cost),
+    ...(await pictureOf(worth, cost)),
   ]
 }
 
-function tableOf({ rows, duels, fronts }: Worth): Block {
+function tableOf({ rows, duels, fronts }: Worth, cost: Cost): Block {
   const deciding = fronts.filter(({ decides }) => decides)
   const labels = [
     'File',
-    'Size',
+    cost === fileSize ? 'Size' : cost.title,
     ...fronts.map(({ kind, decides }) => (decides ? `${kind} (decides)` : kind)),
     'Loops',
     'Rival',
@@ -267,36 +273,37 @@ function tableOf({ rows, duels, fronts }: Worth): Block {
       const loops = row.loops === null ? null : percent(row.loops)
       const against = deciding.map(({ kind }) => (duel ? (duelText(duel, kind)?.text ?? null) : null))
       const [rival, result] = [duel?.rival?.name ?? null, duel ? outcomeText(duel) : null]
-      return [row.name, costText(row.cost.mean, fileSize), ...values, loops, rival, ...against, result]
+      return [row.name, costText(row.cost.mean, cost), ...values, loops, rival, ...against, result]
     })
   return tableBlock(
     labels,
     cells,
-    'All files. The rival of a pruned file is the best unpruned file of its size. Against the rival: the factor of the perplexity, or the difference in bits per byte, with its 95 % interval. ◆: on the Pareto front. †: measured otherwise, so not compared with the others. ± and ×/÷: one standard error.',
+    `All files. The rival of a pruned file is the best unpruned file ${cost.equal}. Against the rival: the factor of the perplexity, or the difference in bits per byte, with its 95 % interval. ◆: on the Pareto front. †: measured otherwise, so not compared with the others. ± and ×/÷: one standard error.`,
   )
 }
 
 const markOf = ({ rows, apart }: Front, row: WorthRow): string =>
   rows.includes(row) ? ' ◆' : apart.some((one) => one.row === row) ? ' †' : ''
 
-/** Plots quality against file size, on the first text that decides, else on the first. Squares are unpruned files. */
-async function pictureOf({ rows, fronts }: Worth): Promise<Block[]> {
+/** Plots quality against the cost, on the first text that decides, else on the first. Squares are unpruned files. */
+async function pictureOf({ rows, fronts }: Worth, cost: Cost): Promise<Block[]> {
   const front = fronts.find(({ decides }) => decides) ?? fronts[0]
   if (!front) return []
+  const [unit, perUnit] = cost === fileSize ? ['MB', 1e6] : [cost.unit, 1]
   const seriesOf = (name: string, pruned: boolean) => ({
     name,
     marker: pruned ? ('circle' as const) : ('square' as const),
     points: rows
       .filter((row) => row.pruned === pruned && !front.apart.some((one) => one.row === row))
-      .flatMap(({ cost, quality }) => (quality[front.kind] ? [{ x: cost.mean / 1e6, y: quality[front.kind]?.mean ?? 0 }] : []))
+      .flatMap(({ cost: own, quality }) => (quality[front.kind] ? [{ x: own.mean / perUnit, y: quality[front.kind]?.mean ?? 0 }] : []))
       .sort((a, b) => a.x - b.x),
   })
   const series = [seriesOf('Unpruned (rivals)', false), seriesOf('Pruned', true)]
-  const title = `${front.measure === 'perplexity' ? 'Perplexity' : 'Accuracy'} on ${front.kind} against file size`
+  const title = `${front.measure === 'perplexity' ? 'Perplexity' : 'Accuracy'} on ${front.kind} against ${lowerFirst(cost.title)}`
   const y = { label: front.measure, scale: front.measure === 'perplexity' ? ('log' as const) : ('linear' as const) }
-  const svg = await renderSvg({ title, x: { label: 'File size in MB', scale: 'linear' }, y, series })
+  const svg = await renderSvg({ title, x: { label: `${cost.title} in ${unit}`, scale: 'linear' }, y, series })
   const descriptions = series.map(
-    ({ name, points }) => `${name}: ${points.map((point) => `${formatNumber(point.x)} MB ${formatNumber(point.y)}`).join(', ')}`,
+    ({ name, points }) => `${name}: ${points.map((point) => `${formatNumber(point.x)} ${unit} ${formatNumber(point.y)}`).join(', ')}`,
   )
   return [{ kind: 'picture', svg, onWhite: true, alternative: `${title}. ${descriptions.join('; ')}.` }]
 }

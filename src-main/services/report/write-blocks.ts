@@ -1,4 +1,4 @@
-import { cellText } from '#contract/comparison/cell-text.ts'
+import { tableTexts } from '#contract/comparison/cell-text.ts'
 import { escapeMarkdown, markdownCode, markdownLine, markdownQuote } from '#contract/markdown.ts'
 import { toMarkdown as tableToMarkdown } from '../comparison/table-text.ts'
 import type { Block } from './blocks.ts'
@@ -12,6 +12,7 @@ const styles = `
 body { max-width: 84rem; margin: 2rem auto; padding: 0 1.5rem; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 p { max-width: 52rem; } h1 { font-size: 1.7rem; } h2 { margin-top: 2.4rem; border-bottom: 1px solid var(--line); } h3 { margin-top: 1.6rem; }
 table { border-collapse: collapse; margin: 0.8rem 0; font-size: 0.87rem; } caption { text-align: left; color: var(--faint); padding-bottom: 0.3rem; }
+caption span { display: block; max-width: min(52rem, calc(100vw - 3rem)); }
 th, td { padding: 0.22rem 0.7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 .number { text-align: right; font-variant-numeric: tabular-nums; } .best { font-weight: 650; }
 tbody td:first-child, td.number { white-space: nowrap; }
@@ -76,16 +77,18 @@ function shown(text: string): string {
   return /^\s*$/.test(text) ? text.replaceAll('\n', '↵').replaceAll(' ', '␣').replaceAll('\t', '⇥') || '∅' : text
 }
 
-function tableHtml({ table: { columns, rows }, caption }: Extract<Block, { kind: 'table' }>): string {
+function tableHtml({ table, caption }: Extract<Block, { kind: 'table' }>): string {
+  const { columns, rows } = table
+  const texts = tableTexts(table)
   const classOf = (at: number, best = false) => {
     const names = [columns[at]?.numeric ? 'number' : '', best ? 'best' : ''].filter(Boolean).join(' ')
     return names ? ` class="${names}"` : ''
   }
   const head = columns.map(({ label }, at) => `<th scope="col"${classOf(at)}>${escapeHtml(label)}</th>`).join('')
   const body = rows.map(
-    (row) => `<tr>${row.map((cell, at) => `<td${classOf(at, cell.best)}>${escapeHtml(cellText(cell))}</td>`).join('')}</tr>`,
+    (row, line) => `<tr>${row.map((cell, at) => `<td${classOf(at, cell.best)}>${escapeHtml(texts[line]?.[at] ?? '')}</td>`).join('')}</tr>`,
   )
-  return `<div class="scroll" tabindex="0" role="region" aria-label="${escapeHtml(caption ?? 'Table')}"><table>${caption ? `<caption>${escapeHtml(caption)}</caption>` : ''}<thead><tr>${head}</tr></thead><tbody>${body.join('\n')}</tbody></table></div>`
+  return `<div class="scroll" tabindex="0" role="region" aria-label="${escapeHtml(caption ?? 'Table')}"><table>${caption ? `<caption><span>${escapeHtml(caption)}</span></caption>` : ''}<thead><tr>${head}</tr></thead><tbody>${body.join('\n')}</tbody></table></div>`
 }
 
 /** Writes a report as Markdown. Pictures become their descriptions. */

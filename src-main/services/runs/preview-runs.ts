@@ -7,7 +7,7 @@ import { openHub } from '#hub/hub.ts'
 import type { Context } from '../context.ts'
 import type { PlannedRun } from '../experiments/grid.ts'
 import { askDesk } from '../machine/ask-desk.ts'
-import { hubOptions } from '../machine/current-settings.ts'
+import { currentSettings, hubOptions } from '../machine/current-settings.ts'
 import type { Parts } from '../service.ts'
 
 /**
@@ -15,7 +15,9 @@ import type { Parts } from '../service.ts'
  * screen, a server or the command line. Runs that differ only in the seed are checked once.
  */
 export async function previewRuns(parts: Parts, planned: readonly PlannedRun[], signal?: AbortSignal): Promise<RequestPreview[]> {
-  const requests = planned.map(({ model, request }) => ({ ...request, model: parts.library.find(model).path, seed: 0 }))
+  const { memoryBytes } = currentSettings(parts)
+  const limit = memoryBytes === null ? {} : { memoryBytes }
+  const requests = planned.map(({ model, request }) => ({ ...limit, ...request, model: parts.library.find(model).path, seed: 0 }))
   const distinct = [...new Map(requests.map((request) => [JSON.stringify(request), request])).values()]
   if (distinct.length === 0) return []
   const checked: RunRequest[] = []

@@ -8,11 +8,11 @@ import type { ErrorMessage } from '#contract/errors.ts'
 import type { ModelDescription } from '#contract/models/models.ts'
 import { denseMethod, isInspection, type TableFormat } from '#contract/titles.ts'
 import { call } from '../../api/api.ts'
-import { catalogue, withTitles } from '../../lib/catalogue.svelte.ts'
+import { catalogue, loadCatalogue } from '../../lib/catalogue.svelte.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { keepLast, lastKept } from '../../lib/last-kept.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
-import { attempt, notify } from '../../lib/notices.svelte.ts'
+import { attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { orderSubjects, runColumns, type Subject, toSubject } from './subjects.ts'
@@ -29,9 +29,16 @@ export class CompareState {
   paths = $state(false)
   highlighted = $state<string | null>(null)
   descriptions = $state.raw<ReadonlyMap<string, ModelDescription>>(new Map())
+  /** Whether options have their titles. Tables wait for them in the space that they will take, so that none first shows a raw name. */
+  titled = $state(false)
   readonly #compared = new Loader<ComparedAddress | null>()
   /** The part of the address that was loaded last; null before the first. */
   #loadedKey: string | null = null
+  readonly #loadTitles: () => Promise<unknown>
+
+  constructor(loadTitles: () => Promise<unknown> = loadCatalogue) {
+    this.#loadTitles = loadTitles
+  }
 
   readonly comparison: Comparison | null = $derived(this.#compared.value?.comparison ?? null)
   readonly leftOut: number = $derived(this.#compared.value?.leftOut ?? 0)
@@ -90,6 +97,10 @@ export class CompareState {
     const key = `${experiment ?? ''} ${runs} ${baseline}`
     if (key === this.#loadedKey && !this.problem) return
     this.#loadedKey = key
+    if (!this.titled)
+      void this.#loadTitles()
+        .catch(notifyProblem)
+        .finally(() => (this.titled = true))
     const compared = await this.#compared.load(async () => {
       if (runs) return compareRuns(runs.split(','), baseline)
       return experiment ? compareExperiment(experiment, baseline) : null
@@ -187,6 +198,6 @@ async function compareExperiment(experiment: string, baseline: string): Promise<
 async function compareRuns(ids: readonly string[], baseline: string): Promise<ComparedAddress> {
   if (ids.length === 0) return { comparison: { baseline: null, runs: [] }, leftOut: 0 }
   const compared = ids.slice(0, mostCompared)
-  const comparison = await withTitles(call('compare.get', { ids: compared, ...(baseline ? { baseline } : {}) }))
+  const comparison = await call('compare.get', { ids: compared, ...(baseline ? { baseline } : {}) })
   return { comparison, leftOut: ids.length - compared.length }
 }

@@ -1,11 +1,12 @@
-import { bestOf } from '#contract/comparison/best-results.ts'
-import { spreadText } from '#contract/comparison/cell-text.ts'
+import { bestOf, markOf } from '#contract/comparison/best-results.ts'
+import { cellText } from '#contract/comparison/cell-text.ts'
 import { changeText, deltaOf } from '#contract/comparison/change.ts'
 import { whyResultsApart } from '#contract/comparison/comparable.ts'
 import type { ComparedRun } from '#contract/comparison/compared-run.ts'
+import { windowsNotes } from '#contract/comparison/comparison-table.ts'
 import { basisText, differenceOf, differenceText } from '#contract/comparison/difference.ts'
 import type { MeasureColumn } from '#contract/comparison/measure-columns.ts'
-import type { MeasureOverSeeds } from '#contract/comparison/seeds.ts'
+import { intervalOf } from '#contract/comparison/seeds.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { parameterText, parameterTitle } from '#contract/runs/parameter-titles.ts'
 import { comparedValue, isTimed, noiseOfTimes } from '#contract/runs/time/speed.ts'
@@ -33,6 +34,8 @@ export interface ComparisonCell {
   noise?: string
   /** Why the value is not compared with the baseline's. */
   apart?: string
+  /** What it was measured on, if others of its column were measured on something else. */
+  windows?: string
   best: boolean
   /** Whether others are as good: they do not differ clearly. */
   tied?: boolean
@@ -82,13 +85,21 @@ export function comparisonLines(
   ]
 }
 
-/** A value and its deviation with the digits that fit it. */
-function estimateText({ mean, spread, factor }: MeasureOverSeeds, unit: string): { text: string; spread: string } {
-  if (!spread) return { text: formatMeasure(mean, unit), spread: '' }
-  if (factor) {
-    const [text = '', own = ''] = spreadText(mean, spread, true).split(' ×/÷ ')
-    return { text, spread: `×/÷ ${own}` }
+/** Whether a measure is a quality, which has a 95 % interval, instead of a time or a size. */
+export const isQuality = ({ unit }: MeasureColumn): boolean => unit === '' || unit === 'share'
+
+/** A value with its 95 % interval, or a time with its deviation. */
+function estimateText(subject: Subject, column: MeasureColumn): { text: string; spread: string } {
+  const { id, unit } = column
+  const { mean = Number.NaN, spread = null } = subject.measures.get(id) ?? {}
+  const interval = isQuality(column) ? intervalOf(subject, id) : null
+  if (interval) {
+    const factor = unit === 'share' ? 100 : 1
+    const shown = { value: factor * mean, low: factor * interval.low, high: factor * interval.high }
+    const [text = '', own = ''] = cellText(shown).split(' [')
+    return { text, spread: `[${own}${unit === 'share' ? ' %' : ''}` }
   }
+  if (!spread) return { text: formatMeasure(mean, unit), spread: '' }
   const { value, error } = formatEstimate(mean, spread, unit)
   return { text: value, spread: `± ${error}` }
 }
@@ -123,15 +134,16 @@ function measureLine(subjects: readonly Subject[], baseline: Subject | null, col
     column,
     baseline,
   )
+  const windows = windowsNotes(subjects, column)
   const cells = subjects.map((subject): ComparisonCell => {
     const value = subject.measures.get(column.id)
     if (!value) return { text: '–', spread: '', delta: null, best: false }
     return {
-      ...estimateText(value, column.unit),
+      ...estimateText(subject, column),
       ...(subject === baseline ? { delta: null } : against(subject, baseline, column, value.mean)),
       ...(isTimed(column) ? noiseOfTiming(subject) : {}),
-      best: best.has(subject),
-      ...(best.has(subject) && best.size > 1 ? { tied: true } : {}),
+      ...(windows.has(subject) ? { windows: windows.get(subject) ?? '' } : {}),
+      ...markOf(best.get(subject) ?? 0),
     }
   })
   return {

@@ -1,5 +1,5 @@
 import type { ComparedRun } from '#contract/comparison/compared-run.ts'
-import { type MeasureColumn, measureColumns, subjectTitle } from '#contract/comparison/measure-columns.ts'
+import { type MeasureColumn, measureColumns, measureTitle, subjectTitle } from '#contract/comparison/measure-columns.ts'
 import type { SeedGroup } from '#contract/comparison/seeds.ts'
 import { type Treatment, treatmentOf } from '#contract/comparison/series.ts'
 import { loadMeasure } from '#contract/runs/time/speed.ts'
@@ -19,6 +19,7 @@ export interface Subject {
   baseline: boolean
   runs: ComparedRun[]
   seeds: number
+  equalSeeds: number
   measures: SeedGroup['measures']
 }
 
@@ -35,6 +36,7 @@ export function toSubject(group: SeedGroup, baseline: string | null): Subject {
     baseline: group.runs.some(({ id }) => id === baseline),
     runs: group.runs,
     seeds: group.seeds,
+    equalSeeds: group.equalSeeds,
     measures: group.measures,
   }
 }
@@ -57,5 +59,6 @@ export function runColumns(subjects: readonly Subject[]): MeasureColumn[] {
 }
 
 export function columnTitle({ name, dataset }: { name: string; dataset: string }): string {
-  return dataset ? `${name}, ${subjectTitle(dataset)}` : name
+  const title = measureTitle({ name, dataset })
+  return dataset ? `${title}, ${subjectTitle(dataset)}` : title
 }

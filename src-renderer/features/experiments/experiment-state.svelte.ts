@@ -6,7 +6,8 @@ import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { isInspection, type TableFormat } from '#contract/titles.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
-import { catalogue, withTitles } from '../../lib/catalogue.svelte.ts'
+import { catalogue, loadCatalogue } from '../../lib/catalogue.svelte.ts'
+import { failureOf } from '../../lib/failure.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
@@ -28,6 +29,8 @@ export class ExperimentState {
   grid = $state.raw<Grid | null>(null)
   /** Whether all parts of the page are known, so that nothing moves when one arrives. */
   loaded = $state(false)
+  /** Whether options have their titles. Tables wait for them in the space that they will take, so that none first shows a raw name. */
+  titled = $state(false)
   /** The finished runs as verdicts take them. */
   compared = $state.raw<ComparedRun[]>([])
   #comparedIds = ''
@@ -41,9 +44,12 @@ export class ExperimentState {
     groupOverSeeds(this.runs.filter(({ status, method }) => status === 'done' && !isInspection(method))),
   )
   readonly #refreshSoon = coalesce(() => this.refresh(), 500)
+  readonly #loadTitles: () => Promise<unknown>
+  #titles: Promise<void> | undefined
 
-  constructor(id: string) {
+  constructor(id: string, loadTitles: () => Promise<unknown> = loadCatalogue) {
     this.id = id
+    this.#loadTitles = loadTitles
   }
 
   follow(): () => void {
@@ -61,15 +67,24 @@ export class ExperimentState {
   refresh(): void {
     const entry = this.experiment.load(() => call('experiments.get', { id: this.id }))
     const grid = this.grid ? undefined : this.#loadGrid()
-    void withTitles(
-      call('runs.query', { experiment: this.id, limit: 1000, archived: 'all', details: true, sort: [{ field: 'createdAt' }] }),
-    )
+    this.#titles ??= this.#findTitles()
+    void call('runs.query', { experiment: this.id, limit: 1000, archived: 'all', details: true, sort: [{ field: 'createdAt' }] })
       .then(async ({ rows }) => {
         const compared = this.#compare(rows)
         if (!this.loaded) await Promise.all([compared, entry, grid])
         this.runs = orderRuns(rows)
       }, notifyProblem)
       .finally(() => (this.loaded = true))
+  }
+
+  /** Without titles, tables show raw names, and the next refresh asks again. */
+  async #findTitles(): Promise<void> {
+    const failure = await failureOf(this.#loadTitles)
+    if (failure) {
+      notifyProblem(failure)
+      this.#titles = undefined
+    }
+    this.titled = true
   }
 
   async #loadGrid(): Promise<void> {

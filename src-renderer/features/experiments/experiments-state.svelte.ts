@@ -3,6 +3,7 @@ import { call, on, onReconnect } from '../../api/api.ts'
 import { importFile } from '../../lib/import-file.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { attempt, notifyProblem } from '../../lib/notices.svelte.ts'
+import { readText } from '../../lib/read-text.ts'
 import { coalesce, stopAll } from '../../lib/schedule.ts'
 import { containsWords } from '../../lib/search.ts'
 
@@ -42,6 +43,6 @@ export class ExperimentsState {
   }
 
   async importFile(file: File): Promise<void> {
-    await attempt(async () => importFile(await file.text()))
+    await attempt(async () => importFile(await readText(file)))
   }
 }

@@ -1,9 +1,11 @@
 import { changeText, deltaOf } from '#contract/comparison/change.ts'
 import { whyApart } from '#contract/comparison/comparable.ts'
-import { fileSize } from '#contract/comparison/costs.ts'
+import type { ComparedRun } from '#contract/comparison/compared-run.ts'
+import { type Cost, costAskedFor, costsOf } from '#contract/comparison/costs.ts'
 import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { hasSeveralModels, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { methodOrder, seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
+import { isPruned } from '#contract/comparison/worth-runs.ts'
 import { beginTitles } from '#contract/data/begin-token.ts'
 import { sourceName } from '#contract/data/source-name.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
@@ -14,6 +16,7 @@ import { optionText } from '#contract/runs/parameter-titles.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { usedModelOf, usedSameModel } from '#contract/runs/used-model.ts'
 import { weightText } from '#contract/titles.ts'
+import { lowerFirst } from '#contract/words.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatPlural, formatShare } from '../../lib/format.ts'
 import { seriesStyle } from '../../lib/series-style.ts'
@@ -117,22 +120,26 @@ export function changedModelsText(models: readonly string[]): string {
   return `${subject} ${models.join(', ')} ${verb} replaced after runs of this experiment were computed. Each run is compared with the baseline of the model that it used.`
 }
 
-/** What an outcome is shown against: the sparsity reached, or the size of the file where a file had to meet something. */
-export type Across = 'sparsity' | 'size'
+/** What an outcome is shown against: what every amount limits, such as the size of the file, or null for the sparsity reached. */
+export const acrossOf = ({ amounts }: Pick<Grid, 'amounts'>, runs: readonly ComparedRun[]): Cost | null =>
+  amounts.length > 0 && amounts.every((amount) => !isPlain(amount)) ? costAskedFor(amounts, costsOf(runs, isPruned)) : null
 
-export const acrossOf = ({ amounts }: Pick<Grid, 'amounts'>): Across =>
-  amounts.length > 0 && amounts.every((amount) => !isPlain(amount)) ? 'size' : 'sparsity'
+/** The title of an outcome's axis, within a sentence. */
+export function axisTitle(across: Cost | null): string {
+  if (across === null) return 'sparsity reached'
+  return across.id.startsWith('tokens per second/') ? 'tokens a second while writing' : lowerFirst(across.title)
+}
 
 /**
  * One point for each finished run, or for the seeds of one together; grouped by method and repair, and by model where there are several.
  * `sets` are the groups that can be compared.
  */
-export function pointsOf(sets: readonly (readonly SeedGroup<RunEntry>[])[], measure: string, across: Across = 'sparsity'): ScatterPoint[] {
+export function pointsOf(sets: readonly (readonly SeedGroup<RunEntry>[])[], measure: string, across: Cost | null = null): ScatterPoint[] {
   const manyModels = hasSeveralModels(sets.flat().flatMap(({ runs }) => runs))
   const groups = sets.flatMap((set, index) => set.map((group) => ({ ...group, set: index })))
   return groups.flatMap(({ name, runs: [run], reached, measures, set }) => {
     const found = measures.get(measure)
-    const x = across === 'size' ? (measures.get(fileSize.id)?.mean ?? null) : reached
+    const x = across === null ? reached : (measures.get(across.id)?.mean ?? null)
     if (!run || run.baseline || x === null || !found) return []
     const treatment = treatmentOf(run)
     const title = [seriesTitle(run.method, treatment), ...(manyModels ? [run.model.name] : [])].join(', ')

@@ -1,17 +1,14 @@
-import type { Output } from '#contract/api.ts'
 import { type FoundModel, type ModelDescription, type ModelEntry, mostMeasuredParameters } from '#contract/models/models.ts'
 import { call, choosePlace, hasSystemDialog, placeOf } from '../../api/api.ts'
 import { failureOf } from '../../lib/failure.ts'
+import { FolderPlace } from '../../lib/folder-place.svelte.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { attempt } from '../../lib/notices.svelte.ts'
 import { fitText, freeMemory } from './models.ts'
 
-export type Place = Output<'files.browse'>
-
 /** The dialog that adds a model: where the user looks, what was found there, and what went wrong. */
 export class AddModelState {
-  place = $state.raw<Place | null>(null)
-  placeProblem = $state('')
+  readonly place = new FolderPlace()
   source = $state<'folder' | 'elsewhere' | 'hub'>('folder')
   path = $state('')
   /** The latest check of a path: what is there, and whether it fits this machine. Results of earlier checks are ignored. */
@@ -22,11 +19,6 @@ export class AddModelState {
   problem = $state<string | null>(null)
   /** Whether the system's own dialog can be used, which only a window has. */
   readonly hasSystemDialog = hasSystemDialog()
-
-  async browse(folder?: string): Promise<void> {
-    const failure = await failureOf(async () => (this.place = await call('files.browse', folder === undefined ? {} : { folder })))
-    this.placeProblem = failure?.message ?? ''
-  }
 
   async lookElsewhere(): Promise<void> {
     this.elsewhere = await call('models.found', {}).catch(() => [])

@@ -11,7 +11,8 @@ export class ModelState {
   model = new Loader<ModelDetail>()
   /** Whether the begin token is being measured. */
   measuring = $state(false)
-  #transfer = ''
+  /** How far the measurement is; null before it has begun. */
+  transfer = $state.raw<Transfer | null>(null)
   readonly id: string
 
   constructor(id: string) {
@@ -21,7 +22,7 @@ export class ModelState {
   follow(): () => void {
     this.refresh()
     return stopAll(
-      on('transfer changed', ({ transfer }) => transfer.id === this.#transfer && this.#take(transfer)),
+      on('transfer changed', ({ transfer }) => transfer.about === this.id && this.#take(transfer)),
       on('model changed', ({ model }) => model.id === this.id && this.refresh()),
       onReconnect(() => this.refresh()),
     )
@@ -30,22 +31,33 @@ export class ModelState {
   /** Measures the model's perplexity without and with its begin token. */
   async measureBegin(): Promise<void> {
     this.measuring = true
-    const failure = await failureOf(async () => {
-      const transfer = await call('models.measureBegin', { id: this.id })
-      this.#transfer = transfer.id
-      this.#take(transfer)
-    })
+    this.transfer = null
+    const failure = await failureOf(async () => this.#take(await call('models.measureBegin', { id: this.id })))
     if (failure) this.measuring = false
     if (failure) notifyProblem(failure)
   }
 
-  #take({ status, problem }: Transfer): void {
+  async cancelMeasuring(): Promise<void> {
+    const { transfer } = this
+    if (transfer) await attempt(() => call('transfers.cancel', { id: transfer.id }))
+  }
+
+  #take(transfer: Transfer): void {
+    const { status, problem } = transfer
+    this.transfer = transfer
     this.measuring = status === 'running'
     if (status === 'failed') notify(problem ?? 'The measurement failed.', { tone: 'warm' })
   }
 
   refresh(): void {
     void this.model.load(() => call('models.get', { id: this.id }))
+    void call('transfers.list', {}).then(
+      (transfers) => {
+        const running = transfers.find(({ about, status }) => about === this.id && status === 'running')
+        if (running && running.id !== this.transfer?.id) this.#take(running)
+      },
+      () => undefined,
+    )
   }
 
   async update(changes: { name?: string; notes?: string; tags?: string[]; starred?: boolean }): Promise<void> {

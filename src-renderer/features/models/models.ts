@@ -38,6 +38,20 @@ export function transferText({ problem, turns, doneBytes, totalBytes, bytesPerSe
   ].join(' · ')
 }
 
+/** The share of a transfer that is done; null while that is not known. */
+export function transferShare({ turns, doneBytes, totalBytes, status }: Transfer): number | null {
+  if (turns) return turns.done / Math.max(1, turns.total)
+  if (totalBytes) return doneBytes / totalBytes
+  return status === 'running' ? null : 0
+}
+
+/** Says how far the measurement of a begin token is: it reads the whole model if no run has read it before. */
+export function measuringText(transfer: Transfer | null): string {
+  const share = transfer && transferShare(transfer)
+  const doing = transfer?.totalBytes && !transfer.turns ? 'Reading' : 'Measuring'
+  return share === null ? `${doing} …` : `${doing} ${Math.floor(100 * share)} %`
+}
+
 /** Returns the quick look if there is one, otherwise the first preset. */
 export function choosePreset(presets: readonly Preset[]): Preset {
   const preset = presets.find(({ id }) => /quick/.test(id)) ?? presets[0]

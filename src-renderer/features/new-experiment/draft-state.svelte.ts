@@ -141,7 +141,8 @@ export class DraftState {
 
   /** Whether the preview still shows an earlier draft. */
   get isPreviewing(): boolean {
-    return this.#previewed < this.#changes
+    // A draft that is not finished has no preview to wait for.
+    return this.#previewed < this.#changes && !isUnfinished(this.draft)
   }
 
   /** Loads one preview at a time, because requests for outdated drafts would delay the last one. */

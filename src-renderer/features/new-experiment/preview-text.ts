@@ -1,5 +1,6 @@
 import type { CombinationPreview, GridPreview } from '#contract/experiments/experiments.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
+import type { Problem } from '#contract/runs/request-preview.ts'
 import { weightText } from '#contract/titles.ts'
 import { formatBytes, formatPlural, formatSecondsRange } from '../../lib/format.ts'
 
@@ -30,7 +31,7 @@ function rangeText(least: number, most: number): string {
   return low === high ? high : `${low} to ${high}`
 }
 
-/** Says how long all runs take. Unknown if a run has to meet a speed, because it measures first. Empty if the form has problems. */
+/** Says how long all runs take. Unknown if the work of one run is. Empty if the form has problems. */
 export function timeText({ seconds, problems, combinations }: Pick<GridPreview, 'seconds' | 'problems' | 'combinations'>): string {
   if (seconds) return formatSecondsRange(seconds)
   if (problems.length > 0) return ''
@@ -41,4 +42,14 @@ export function timeText({ seconds, problems, combinations }: Pick<GridPreview, 
 export function rowTitle({ name, model, runs }: CombinationPreview, models: ReadonlyMap<string, string>): string {
   const seeds = runs > 1 ? `, ${formatPlural(runs, 'seed')}` : ''
   return `${models.size > 1 ? `${models.get(model) ?? model}: ` : ''}${name}${seeds}`
+}
+
+/**
+ * Divides problems into texts and tasks that cannot be downloaded, by id, and the sentences of the others. What is wrong with a task does
+ * not matter before it is there.
+ */
+export function groupProblems(problems: readonly Problem[]): { absent: Map<string, string>; others: string[] } {
+  const absent = new Map(problems.flatMap(({ absent: own }) => (own ? [[own.id, own.title]] : [])))
+  const others = problems.filter((problem) => !problem.absent && !(problem.of && absent.has(problem.of.id)))
+  return { absent, others: [...new Set(others.map(({ message }) => message))] }
 }

@@ -12,6 +12,7 @@ import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { stopAll } from '../../lib/schedule.ts'
 import { type Answers, answersOf, blindOrder, isCodeModel, takeEvents } from './answers.ts'
+import { keptPrompts } from './kept-prompts.ts'
 
 export const plainSampling: GenerationSettings['decoding'] = {
   kind: 'sampling',
@@ -33,7 +34,7 @@ export class PlaygroundState {
   models = $state.raw<ModelEntry[] | null>(null)
   runs = $state.raw<RunEntry[]>([])
   promptSets = $state.raw<PromptSet[]>([])
-  prompts = $state<string[]>([''])
+  prompts = $state<string[]>(keptPrompts.get())
   settings = $state<GenerationSettings>({ decoding: plainSampling, template: 'raw', maxTokens: 96, seed: 0, alternatives: 5 })
   blind = $state(false)
   session = $state.raw<TranscriptEntry | null>(null)

@@ -2,8 +2,9 @@ import { measureId } from '#contract/comparison/measure-columns.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { Reproduced } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
-import type { Progress } from '#contract/runs/time/progress.ts'
+import { type Progress, partTitle } from '#contract/runs/time/progress.ts'
 import { isTimed, loadMeasure } from '#contract/runs/time/speed.ts'
+import { denseMethod } from '#contract/titles.ts'
 
 /** A phase as the page lists it. A `stopped` phase did not finish before the run ended or paused. */
 export interface Phase {
@@ -78,7 +79,7 @@ const shortestShown = 0.001
 export function listPhases(run: RunDetail, live: readonly Phase[]): Phase[] {
   const finished = Object.entries(run.phaseSeconds)
     .filter(([, seconds]) => seconds >= shortestShown)
-    .map(([name, seconds]): Phase => ({ name, progress: null, seconds, state: 'done' }))
+    .map(([part, seconds]): Phase => ({ name: partTitle(part), progress: null, seconds, state: 'done' }))
   const names = new Set(finished.map(({ name }) => name))
   if (run.status === 'done') return finished
   const seen = live.filter(({ name }) => !names.has(name))
@@ -87,6 +88,13 @@ export function listPhases(run: RunDetail, live: readonly Phase[]): Phase[] {
 
 function asStopped(phase: Phase): Phase {
   return phase.state === 'running' ? { ...phase, state: 'stopped' } : phase
+}
+
+/** Says why a run has no decisions to show. */
+export function undecidedText({ method, baseline, status }: Pick<RunDetail, 'method' | 'baseline' | 'status'>, waits: boolean): string {
+  if (method === denseMethod) return `Unpruned ${baseline ? 'baseline' : 'file'}: nothing is removed.`
+  if (status !== 'running') return 'This run made no decisions.'
+  return waits ? 'No decision yet. The run waits for memory.' : 'No decision yet. The method is still scoring.'
 }
 
 /** Formats the value of an option or of the environment for a list of facts. */

@@ -1,3 +1,4 @@
+import { shapeText } from '#contract/comparison/comparison-table.ts'
 import { measureId } from '#contract/comparison/measure-columns.ts'
 import { linkedFields, type RunField, runFields, valueOfField } from '#contract/runs/run-fields.ts'
 import type { RunColumn, RunEntry } from '#contract/runs/runs.ts'
@@ -10,6 +11,8 @@ export interface TableColumn {
   width: number
   numeric: boolean
   text: (run: RunEntry, now: number) => string
+  /** What a number was measured on, since numbers of other windows have the same heading. */
+  hint?: (run: RunEntry) => string | null
 }
 
 /** A column for a field of `runFields` or of a linked row, such as the model's name. */
@@ -62,8 +65,12 @@ function chosenColumn(field: string, known: readonly RunColumn[]): TableColumn {
   const title = column?.label ?? bare
   if (Object.hasOwn(runFields, field) || Object.hasOwn(linkedFields, field)) return ownColumn(field, widthFor(title))
   const numeric = column ? column.kind === 'number' : field.startsWith('measure:')
-  return { field, title, width: widthFor(title), numeric, text: (run) => cellText(run, field, bare) }
+  const hint = (run: RunEntry) => shapeText(measureIn(run, bare))
+  return { field, title, width: widthFor(title), numeric, text: (run) => cellText(run, field, bare), hint }
 }
+
+const measureIn = ({ measures }: RunEntry, bare: string) =>
+  measures.find((candidate) => measureId(candidate) === bare) ?? measures.find(({ name }) => name === bare)
 
 /** Titles break between words, so a column fits the longest word or a third of the title. */
 function widthFor(title: string): number {
@@ -74,7 +81,7 @@ function widthFor(title: string): number {
 function cellText(run: RunEntry, field: string, bare: string): string {
   if (field === 'tag') return run.tags.join(', ')
   if (field.startsWith('measure:')) {
-    const measure = run.measures.find((candidate) => measureId(candidate) === bare) ?? run.measures.find(({ name }) => name === bare)
+    const measure = measureIn(run, bare)
     return measure ? formatMeasure(measure.value, measure.unit) : ''
   }
   const value = run.parameters[bare]

@@ -1,5 +1,3 @@
-import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TensorFile } from '#contract/pruning/plan.ts'
 import { activeBackend } from '#engine/backend/active.ts'
@@ -8,6 +6,7 @@ import { StoredTensors, type TensorsToStore, writeTensorFile } from '#engine/che
 import type { Model } from '#engine/model/model.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
 import { nameStep, type StepBase, type StepRequest } from '#engine/steps/step-name.ts'
+import { StepFiles } from './folder-steps.ts'
 import { addSpent, type Spent, spentSince, spentSoFar } from './spent.ts'
 
 /** A run whose steps are files in a folder, so that a long measurement resumes where it was stopped. */
@@ -19,6 +18,7 @@ export class FolderRun implements MethodRun {
   /** What steps that were already done took. */
   found: Spent | undefined
   readonly #folder: string
+  readonly #steps: StepFiles
   readonly #base: StepBase
   #depth = 0
 
@@ -26,7 +26,7 @@ export class FolderRun implements MethodRun {
     this.#folder = join(folder, 'steps')
     this.#base = base
     this.seed = seed
-    mkdirSync(this.#folder, { recursive: true })
+    this.#steps = new StepFiles(this.#folder)
   }
 
   async step<T>(asked: StepRequest, compute: () => Promise<T> | T): Promise<T> {
@@ -45,9 +45,9 @@ export class FolderRun implements MethodRun {
   }
 
   async #keep<T>(name: string, compute: () => Promise<T> | T): Promise<T> {
-    const place = join(this.#folder, `${createHash('sha256').update(name).digest('hex').slice(0, 32)}.json`)
-    if (existsSync(place)) {
-      const { value, ...spent } = JSON.parse(readFileSync(place, 'utf8')) as Spent & { value: T }
+    const found = this.#steps.get(name)
+    if (found !== undefined) {
+      const { value, ...spent } = found as Spent & { value: T }
       if (this.#depth === 0) {
         this.seconds += spent.seconds
         this.found = addSpent(spent, this.found)
@@ -60,8 +60,7 @@ export class FolderRun implements MethodRun {
       this.#depth--
     })
     const spent = spentSince(start)
-    writeFileSync(`${place}.unfinished`, JSON.stringify({ name, value, ...spent }))
-    renameSync(`${place}.unfinished`, place)
+    this.#steps.put(name, { value, ...spent })
     if (this.#depth === 0) this.seconds += spent.seconds
     return value
   }

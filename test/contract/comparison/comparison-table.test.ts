@@ -2,7 +2,9 @@ import { expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { comparisonTable } from '#contract/comparison/comparison-table.ts'
 import { differenceOf } from '#contract/comparison/difference.ts'
+import { columnLabel } from '#contract/comparison/measure-columns.ts'
 import { groupEach, groupOverSeeds } from '#contract/comparison/seeds.ts'
+import { sparsityTables } from '#contract/comparison/sparsity-table.ts'
 
 /** A perplexity on three windows, on which all runs differ alike. */
 const measured = (value: number, hash = 'windows') => ({
@@ -108,10 +110,43 @@ test('times compete by their speed-up, where each has one', () => {
   expect(bestOf(timed('busy hour', 2, 1.5), timed('calm hour', 1))).toEqual([false, true])
 })
 
-test('perplexities compete only among models that were measured on the same tokens, sizes among all', () => {
+test('results compete only at one sparsity, a sole one and a size are not marked, and the caption says so', () => {
+  const at = (id: string, reached: number, perplexity: number, more: Partial<ComparedRun> = {}) => {
+    const size = { name: 'parameters', dataset: '', value: 1000 * (1 - reached), best: 0, unit: 'parameters' }
+    return run(id, { method: id, nominal: reached, reached, measures: [measured(perplexity), size], ...more })
+  }
+  const table = comparisonTable(
+    [
+      at('2ssp', 0.25, 20),
+      at('shortgpt', 0.25, 30, { reached: 0.2402 }),
+      at('gates', 0.375, 1319),
+      // Asked for 37.5 %, it reached what two others did.
+      at('blockpruner', 0.375, 60, { reached: 0.5 }),
+      at('slicegpt', 0.5, 60, { reached: 0.4998 }),
+      at('evopress', 0.5, 90),
+    ],
+    null,
+    false,
+  )
+  expect(table.rows.map((row) => row.slice(-2).map(({ best, tied }) => tied ?? best))).toEqual([
+    [true, false],
+    [false, false],
+    [false, false],
+    [true, false],
+    [true, false],
+    [false, false],
+  ])
+  // Leaders at another sparsity share no place with 2SSP.
+  expect(table.rows.map((row) => row.at(-2)?.tied ?? false)).toEqual([false, false, false, true, true, false])
+  expect(table.caption).toContain(
+    'Bold: at each sparsity (within 1 percentage point), the best of those that can be compared, with all that do not differ clearly from it (paired 95 % intervals); sizes and results alone at their sparsity are not marked.',
+  )
+  expect(comparisonTable([at('2ssp', 0.25, 20), at('gates', 0.375, 30)], null, false).caption).not.toContain('Bold')
+})
+
+test('perplexities compete only among models that were measured on the same tokens', () => {
   const of = (id: string, model: string, hash: string, perplexity: number) => {
-    const size = { name: 'size', dataset: '', value: perplexity, best: perplexity, unit: 'bytes' }
-    return run(id, { model: { id: model, name: model }, measures: [measured(perplexity, hash), size] })
+    return run(id, { model: { id: model, name: model }, measures: [measured(perplexity, hash)] })
   }
   const runs = [
     of('a', 'large', '1', 20),
@@ -120,14 +155,10 @@ test('perplexities compete only among models that were measured on the same toke
     of('d', 'other', '2', 5),
     of('e', 'other', '2', 6),
   ]
-  const best = (some: ComparedRun[]) => comparisonTable(some, null, false).rows.map((row) => row.slice(-2).map((cell) => cell.best))
-  expect(best(runs).map(([perplexity]) => perplexity)).toEqual([true, false, false, true, false])
-  expect(best(runs).map(([, size]) => size)).toEqual([false, false, false, true, false])
-  expect(
-    best(runs.slice(2, 4)).map(([perplexity]) => perplexity),
-    'alone in its group',
-  ).toEqual([false, false])
-  expect(comparisonTable(runs, null, false).notes?.slice(1)).toEqual([
+  const best = (some: ComparedRun[]) => comparisonTable(some, null, false).rows.map((row) => row.at(-1)?.best)
+  expect(best(runs)).toEqual([true, false, false, true, false])
+  expect(best(runs.slice(2, 4)), 'alone in its group').toEqual([false, false])
+  expect(comparisonTable(runs, null, false).notes).toEqual([
     'Not compared with the others by perplexity (wikitext2): d, other; e, other (measured on other tokens).',
   ])
 })
@@ -149,8 +180,9 @@ test('a seed that was run twice counts once, and sizes have no deviation', () =>
     run('2SSP 50 %, seed 1', { seed: 1, measures: [size(100), measured(12)] }),
     run('2SSP 50 %, seed 2', { seed: 2, measures: [size(102)] }),
   ])
-  const equal = groupOverSeeds([0, 1, 2].map((seed) => run(`${seed}`, { seed, perplexity: 372.0412345 })))
-  expect(equal[0]?.measures.get('perplexity/wikitext2')?.spread).toBe(1)
+  const equal = groupOverSeeds([0, 1, 2].map((seed) => run(`ShortGPT 50 %, seed ${seed}`, { seed, perplexity: 372.0412345 })))
+  expect(equal[0]).toMatchObject({ name: 'ShortGPT 50 %, 3 equal seeds', seeds: 1, equalSeeds: 3 })
+  expect(equal[0]?.measures.get('perplexity/wikitext2')).toEqual({ mean: 372.0412345, spread: null, count: 1, factor: true })
   expect(group?.name).toBe('2SSP 50 %, 3 seeds')
   expect(group?.measures.get('size')).toEqual({ mean: 101, spread: null, count: 2, factor: false })
 })
@@ -184,4 +216,53 @@ test('a seed that measured nothing does not count, nor does it replace one that 
   expect([group?.seeds, group?.name, group?.runs.length]).toEqual([1, '2SSP 50 %, seed 0', 3])
   expect(group?.measures.get('perplexity/wikitext2')).toMatchObject({ mean: 100, count: 1 })
   expect(groupOverSeeds([0, 1].map((seed) => run(`${seed}`, { seed, measures: [] })))[0]?.seeds).toBe(2)
+})
+
+test('a caption explains only what the table has, and repeated timings have no interval', () => {
+  const timed = (seed: number) => ({ name: 'inference time', dataset: '', value: 20 + seed, best: 20, unit: 'ms', error: 2 })
+  const captionOf = (...runs: ComparedRun[]) => comparisonTable(runs, null, true).caption
+  expect(captionOf(run('a', { perplexity: 10 }))).toBe('Results of tiny: perplexity (wikitext2) on 3 questions.')
+  expect(captionOf(run('a', { measures: [timed(0)] }))).toBe('Results of tiny. ±: how far repeated timings differ.')
+  const [cell] = comparisonTable([run('a', { measures: [timed(0)] })], null, true).rows[0]?.slice(-1) ?? []
+  expect([cell?.spread, cell?.low]).toEqual([2, undefined])
+  const seeds = [0, 1].map((seed) => run(`${seed}`, { seed, measures: [timed(seed), measured(10 + seed)] }))
+  expect(captionOf(...seeds)).toBe(
+    'Results of tiny: perplexity (wikitext2) on 3 questions. Means, geometric for perplexities, over 2 seeds, with the 95 % interval in brackets.',
+  )
+})
+
+test('equal seeds are one result in tests too, so their agreement does not narrow an interval', () => {
+  const wide = [0, 1, 2].map((seed) => run(`a ${seed}`, { seed, perplexity: 10 * (1 + seed / 10) }))
+  const equal = [0, 1, 2].map((seed) => run(`b ${seed}`, { seed, perplexity: 13, method: 'shortgpt' }))
+  const [first, second, once] = groupOverSeeds([...wide, ...equal, run('c', { perplexity: 13, method: 'evopress' })])
+  const column = { name: 'perplexity', dataset: 'wikitext2' }
+  const difference = first && second && differenceOf(first, second, column)
+  expect(difference).toMatchObject({ unit: 'seed', count: 3 })
+  expect(difference).toEqual(first && once && differenceOf(first, once, column))
+})
+
+test('seeds of one size or speed are put together, although each reached another sparsity', () => {
+  const asked = (seed: number, speed: number) =>
+    run(`${speed} ${seed}`, { seed, nominal: 0.49 + seed / 1000, perplexity: 10 + seed, parameters: { 'amount.tokensPerSecond': speed } })
+  expect(groupOverSeeds([asked(0, 45), asked(1, 45), asked(0, 60)]).map(({ seeds }) => seeds)).toEqual([2, 1])
+})
+
+test('where results of other windows have one heading, each says its windows', () => {
+  const on = (id: string, count: number) => {
+    const taken = { ...measured(10 + count, `${count}`), on: { hash: `${count}`, count, sequenceLength: 64 } }
+    return run(id, { method: id, reached: 0.4, measures: [taken] })
+  }
+  const notesOf = (...runs: ComparedRun[]) => comparisonTable(runs, null, false).rows.map((row) => row.at(-1)?.note)
+  expect(notesOf(on('2ssp', 4), on('shortgpt', 6))).toEqual(['on 4 windows of 64 tokens', 'on 6 windows of 64 tokens'])
+  expect(notesOf(on('2ssp', 4), on('shortgpt', 4))).toEqual([undefined, undefined])
+  expect(sparsityTables([on('2ssp', 4), on('shortgpt', 6)])[0]?.table.rows.map((row) => row.at(-1)?.note)).toEqual([
+    'at 40 %, on 4 windows of 64 tokens',
+    'at 40 %, on 6 windows of 64 tokens',
+  ])
+})
+
+test('a speed-up says over what', () => {
+  const labelOf = (dataset: string) => columnLabel({ id: '', name: 'speed-up', dataset, unit: '×', lowerIsBetter: false })
+  expect(labelOf('decode in llama.cpp')).toBe('speed-up over the dense F16 file (decode in llama.cpp) [×]')
+  expect(labelOf('prefill')).toBe('speed-up over the dense model (prefill) [×]')
 })

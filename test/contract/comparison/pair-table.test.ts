@@ -58,8 +58,8 @@ test('two rows are tested by each measure that varies, in pairs, with their seed
   expect(Number(p)).toBeLessThan(0.05)
   // Three digits are shown, so the value is not cut to two.
   expect(Number(p)).not.toBe(Number(Number(p).toPrecision(2)))
-  expect(notes?.join(' ')).toContain('×/÷ one deviation')
-  expect(caption).toContain('2ssp 0.5 against shortgpt 0.5.')
+  expect(notes?.join(' ')).toContain('Geometric means over 2 seeds, with the 95 % interval in brackets.')
+  expect(caption).toBe('2ssp 0.5 against shortgpt 0.5, on tiny.')
   expect(pairTable(second, first).rows[0]?.at(-2)?.value).toBe('the second is better')
 })
 

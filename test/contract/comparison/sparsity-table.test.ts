@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { groupOverSeeds } from '#contract/comparison/seeds.ts'
 import { bestOfEach, sparsityTable } from '#contract/comparison/sparsity-table.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
+import { toCsv, toLatex, toMarkdown } from '#services/comparison/table-text.ts'
 
 const column = { id: 'perplexity/test', name: 'perplexity', dataset: 'test', unit: '', lowerIsBetter: true }
 
@@ -46,6 +47,7 @@ test('a row for each method and a column for each sparsity, with mean and deviat
     factor: true,
     low: expect.closeTo(mean / width, 4),
     high: expect.closeTo(mean * width, 4),
+    count: 2,
     best: true,
   })
   expect(rows[2]?.[2]).toMatchObject({ value: 30, best: false })
@@ -71,7 +73,7 @@ test('where nothing shows how much results vary, the better number has the bette
 
 test('what missed its sparsity by more than the tolerance says what it reached and beats nothing', () => {
   const { rows } = sparsityTable(runs, column)
-  expect(rows[2]?.[3]).toEqual({ value: 5, spread: null, factor: true, best: false, note: 'at 33.3 %' })
+  expect(rows[2]?.[3]).toEqual({ value: 5, spread: null, factor: true, count: 1, best: false, note: 'at 33.3 %, n = 1' })
   const best = bestOfEach(groupOverSeeds(runs), column).map(({ best: leaders, rivals }) => [
     leaders[0]?.runs[0]?.nominal,
     leaders.map(({ name }) => name).join(),
@@ -108,7 +110,7 @@ test('444 ×/÷ 1.15 is not better than 460 ×/÷ 1.6: both are bold and tied, a
   const seeds = (method: string, mean: number, factor: number) =>
     [-1, 0, 1].map((power, seed) => run(method, 0.5, mean * factor ** power, { seed }))
   const some = [...seeds('2ssp', 444, 1.15), ...seeds('shortgpt', 460, 1.6), ...seeds('blockpruner', 2000, 1.1)]
-  const { rows, notes } = sparsityTable(some, column)
+  const { rows, caption } = sparsityTable(some, column)
   const cells = rows.map((row) => [row[0]?.value, row[1]?.best, row[1]?.tied])
   expect(cells).toEqual([
     ['2SSP', true, true],
@@ -116,7 +118,7 @@ test('444 ×/÷ 1.15 is not better than 460 ×/÷ 1.6: both are bold and tied, a
     ['BlockPruner, whole blocks', false, undefined],
   ])
   expect(rows.map((row) => row.at(-1)?.value)).toEqual([1, 1, 3])
-  expect(notes?.[0]).toContain('with all that do not differ clearly from it (95 % interval)')
+  expect(caption).toContain('with all that do not differ clearly from it (paired 95 % intervals)')
   const elsewhere = some.map((one) => ({
     ...one,
     measures: one.measures.map((measure) => ({ ...measure, on: { hash: one.method, count: 3, sequenceLength: 64 } })),
@@ -124,7 +126,8 @@ test('444 ×/÷ 1.15 is not better than 460 ×/÷ 1.6: both are bold and tied, a
   const apart = sparsityTable(elsewhere, column)
   expect(apart.rows.map((row) => row[1]?.best)).toEqual([false, false, false])
   expect(apart.columns.map(({ label }) => label)).not.toContain('Rank')
-  expect(apart.notes?.slice(1)).toEqual([
+  expect(apart.caption).not.toContain('Bold')
+  expect(apart.notes).toEqual([
     'Not compared with the others by perplexity (test): shortgpt, 3 seeds; blockpruner, 3 seeds (measured on other text).',
   ])
 })
@@ -142,7 +145,60 @@ test('a table says what it compares: the model, the windows, the seeds, and whic
   }))
   const { caption, notes } = sparsityTable(some, column)
   expect(caption).toBe(
-    'Perplexity (test) by method and sparsity. Models: tiny. Measured: perplexity (test) on 3 windows of 64 tokens. Each pruned result: 1 to 2 seeds.',
+    'Perplexity of tiny on test (3 windows of 64 tokens) by method and sparsity; lower is better. Geometric means over 2 seeds, with the 95 % interval in brackets. Bold: the best within 1 percentage point of the sparsity, with all that do not differ clearly from it (paired 95 % intervals); a sole result is not marked.',
   )
   expect(notes).toContain('Fewer calibration windows than requested: BlockPruner, whole blocks (1 of 8).')
+})
+
+test('two methods, three sparsities and three seeds: equal seeds are one result, and ranks count only what both reach', () => {
+  const [seeds, sparsities] = [
+    [0, 1, 2],
+    [0.25, 0.375, 0.5],
+  ]
+  const some = sparsities.flatMap((nominal) => [
+    ...seeds.map((seed) => run('2ssp', nominal, 40 * nominal + seed, { seed, name: `2SSP ${100 * nominal} %, seed ${seed}` })),
+    // It removes whole blocks of 12, and the seeds agree on which.
+    ...seeds.map((seed) =>
+      run('shortgpt', nominal, 300 * nominal, {
+        seed,
+        name: `ShortGPT ${100 * nominal} %, seed ${seed}`,
+        reached: nominal === 0.375 ? 5 / 12 : nominal,
+      }),
+    ),
+  ])
+  const { columns, rows, caption, notes } = sparsityTable(some, column)
+  expect(columns.at(-1)?.label).toBe('Rank')
+  expect(rows.map((row) => row.at(-1)?.value)).toEqual([1, 2])
+  expect(rows[1]?.map(({ value, low, spread, note }) => [value, low, spread ?? null, note]).slice(1, 4)).toEqual([
+    [75, undefined, null, 'n = 1'],
+    [112.5, undefined, null, 'at 41.7 %, n = 1'],
+    [150, undefined, null, 'n = 1'],
+  ])
+  expect(rows[0]?.[1]).toMatchObject({ factor: true, low: expect.any(Number), high: expect.any(Number), best: true })
+  expect(caption?.split('. ')).toHaveLength(3)
+  expect(notes).toEqual([
+    'Rank: 1, and one more for each result that is clearly better; the mean over what all reach (25 % and 50 %). Not ranked: ShortGPT 37.5 % reaches 41.7 %.',
+    'All seeds led to the same model, so they count as one result (n = 1): ShortGPT 25 %; ShortGPT 37.5 %; ShortGPT 50 %.',
+  ])
+})
+
+test('a mean of fewer results than the others says of how many, and a sole result is not marked', () => {
+  const seeds = (method: string, nominal: number, value: number, of: number) =>
+    Array.from({ length: of }, (_, seed) => run(method, nominal, value + seed, { seed }))
+  const some = [run('dense', 0, 10), ...seeds('2ssp', 0.25, 20, 3), ...seeds('2ssp', 0.5, 40, 2), ...seeds('shortgpt', 0.25, 60, 3)]
+  const table = sparsityTable(some, column)
+  const facts = table.rows.map((row) => row.slice(1, 4).map(({ count, note, best }) => [count, note, best]))
+  expect(facts).toEqual([
+    [[undefined, undefined, false], Array(3).fill(undefined), Array(3).fill(undefined)],
+    [Array(3).fill(undefined), [3, undefined, true], [2, 'n = 2', false]],
+    [Array(3).fill(undefined), [3, undefined, false], Array(3).fill(undefined)],
+  ])
+  expect(table.caption).toMatch(/; a sole result is not marked\.$/)
+  expect(toMarkdown(table)).toMatch(/\| 40\.\d+ \\\[[^|]* \(n = 2\) \|/)
+  expect(toLatex(table)).toMatch(/& 40\.\d+ \[[^&]* \(n = 2\) /)
+  const [header = '', , twoStage = ''] = toCsv(table).split('\r\n')
+  const [titles, values] = [header.split(','), twoStage.split(',')]
+  expect(['25 % results', '50 % results'].map((title) => values[titles.indexOf(title)])).toEqual(['3', '2'])
+  const equal = sparsityTable([...seeds('2ssp', 0.25, 20, 2), ...seeds('shortgpt', 0.25, 60, 2)], column)
+  expect(equal.rows.flat().filter(({ count, note }) => count ?? note)).toEqual([])
 })

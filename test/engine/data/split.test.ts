@@ -5,8 +5,9 @@ import type { TextSplit } from '#contract/data/data-request.ts'
 import { defaultRecoveryData } from '#contract/pruning/recovery.ts'
 import { defaultRepairData } from '#contract/pruning/repair.ts'
 import { readData } from '#engine/data/read-data.ts'
-import { openSource, readTexts } from '#engine/data/source.ts'
+import { type Documents, openSource, readTexts } from '#engine/data/source.ts'
 import { splitText } from '#engine/data/split.ts'
+import { cutWindows } from '#engine/data/windows.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
 import { scratchFolder } from '../../fixtures/scratch.ts'
@@ -123,7 +124,7 @@ test('windows of both parts share no text, for every seed of a run, and say what
   const read = async (part: TextSplit['part'], seed = 0) =>
     readData(model, tokenizer, { source: project, sequenceLength: 64, split: { part, seed: 0 } }, seed, {})
   const [choosing, drawn, deciding] = [await read('choosing'), await read('choosing', 3), await read('deciding')]
-  expect(choosing.used).toMatchObject({ source: project, split: { part: 'choosing', seed: 0 } })
+  expect(choosing.used).toMatchObject({ source: project, split: { part: 'choosing', seed: 0 }, documents: choosing.split?.count })
   expect(deciding.split).toMatchObject({ byPassage: false })
   expect(drawn.used.hash).not.toBe(choosing.used.hash)
   const documentsOf = ({ windows }: typeof choosing) =>
@@ -133,6 +134,28 @@ test('windows of both parts share no text, for every seed of a run, and say what
   const decides = documentsOf(deciding)
   expect(decides.size).toBeGreaterThan(2)
   for (const own of [choosing, drawn]) expect([...documentsOf(own)].filter((number) => decides.has(number))).toEqual([])
+})
+
+test('windows that decide are spread over the whole part, the same for every seed of a run; those for choices are its first', async () => {
+  const tokenizer = await openTokenizer(await referenceModel('stories260k'))
+  const large = join(place, 'large')
+  await mkdir(large)
+  const fileOf = (file: number) => [0, 1, 2].map((part) => textOf(40 * part + file)).join('\n')
+  for (let file = 0; file < 40; file++) await writeFile(join(large, `${file}.txt`), `${fileOf(file)}\n`)
+  const read = async (part: TextSplit['part'], windows?: number, seed = 0) => {
+    const data = { source: large, sequenceLength: 64, split: { part, seed: 0 }, ...(windows ? { windows } : {}) }
+    return readData(model, tokenizer, data, seed, {})
+  }
+  const filesOf = (text: string) => new Set([...text.matchAll(/document (\d+)\n/g)].map(([, number]) => Number(number) % 40))
+  const part = await splitText((await openSource(large, undefined, true)) as Documents, { part: 'deciding', seed: 0 })
+  const text = (await Array.fromAsync(part.documents())).join('\n\n')
+  const [all, some] = [await read('deciding'), await read('deciding', 16)]
+  expect(all.windows).toEqual(cutWindows(tokenizer?.encode(text) ?? [], 64))
+  expect(filesOf(text).size).toBeGreaterThan(5)
+  expect(some.windows.length).toBe(16)
+  expect(filesOf(some.windows.map((window) => tokenizer?.decode([...window])).join(''))).toEqual(filesOf(text))
+  expect((await read('deciding', 16, 3)).used.hash).toBe(some.used.hash)
+  expect((await read('choosing', 4)).windows).toEqual((await read('choosing', 16)).windows.slice(0, 4))
 })
 
 test('a text that is too short is refused with what is needed', async () => {

@@ -4,12 +4,14 @@ import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { PhaseWork } from '#contract/runs/time/estimate.ts'
-import { ablationTitles, type GgufType, methodTitles } from '#contract/titles.ts'
+import { ablationTitles, type GgufType, methodTitles, type WeightType } from '#contract/titles.ts'
 import { activeParameters, blockParameters } from '#engine/architectures/count-parameters.ts'
+import type { Projection } from '#engine/architectures/spec.ts'
 import { workOf } from '#engine/estimate/count-work.ts'
 import type { WorkModel } from '#engine/estimate/phase-counts.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { openSpec } from '#engine/model/model.ts'
+import { workOfRequests } from '#engine/tasks/check-request.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
 
 const sample = join(import.meta.dirname, '..', '..', '..', 'resources', 'sample-model')
@@ -37,7 +39,8 @@ beforeAll(async () => {
   model = { path: sample, spec, checkpoint, tokenizer: await openModelTokenizer({ path: sample, spec }) }
 })
 
-const operations = ({ attention, mlp, head, double, vectors, decoded }: PhaseWork) => attention + mlp + head + double + vectors + decoded
+const operations = ({ attention, mlp, head, double, vectors, solved, decoded }: PhaseWork) =>
+  attention + mlp + head + double + vectors + solved + decoded
 const partOf = async (asked: RunRequest, part: string) =>
   (await workOf(model, asked)).phases.filter((phase) => phase.part === part).reduce((sum, phase) => sum + operations(phase), 0)
 
@@ -109,7 +112,7 @@ describe('the work of a run', () => {
     const reap = { method: 'reap' }
     expect(await work({ options: { experts: 0.25 } }, 'perplexity')).toBeLessThan(0.9 * (await work(reap, 'perplexity')))
     const repair = { kind: 'one-pass' as const, calibration: text('calibration.txt', 8) }
-    const repairing = (share: number) => work({ ...reap, amount: { experts: share }, repair }, 'repair', ({ double }) => double)
+    const repairing = (share: number) => work({ ...reap, amount: { experts: share }, repair }, 'repair', ({ solved }) => solved)
     expect(await repairing(0.75)).toBeLessThan(await repairing(0.25))
   })
 
@@ -132,6 +135,51 @@ describe('the work of a run', () => {
   test('names the writing of a file before its measures, as its progress does', async () => {
     const { phases } = await workOf(model, request({ weights: 'Q8_0' }))
     expect(phases.map(({ phase }) => phase).slice(-3)).toEqual(['Writing the file in Q8_0', 'Reading text', 'Perplexity on test'])
+    // Which reads the file.
+    const plain = await workOf(model, request({}))
+    expect(phases.at(-1)?.seconds).toBeGreaterThan(plain.phases.at(-1)?.seconds ?? 0)
+  })
+
+  test('of writing a file grows with its values and the time of its type, and that of timing it has the unpruned file', async () => {
+    const writing = async (weights: WeightType, changes: Partial<RunRequest> = {}) => {
+      const { phases } = await workOf(
+        model,
+        request({ method: 'dense', amount: { sparsity: 0 }, calibration: undefined, weights, ...changes }),
+      )
+      const { stored = 0, seconds = 0 } = phases.find(({ part }) => part === 'quantising') ?? {}
+      return { stored, seconds, after: phases.slice(-2).map(({ phase }) => phase) }
+    }
+    const [half, eight, three] = [await writing('F16'), await writing('Q8_0'), await writing('IQ4_NL')]
+    expect(half.seconds).toBeGreaterThan(0)
+    expect(half.stored).toBeLessThan(eight.stored)
+    expect(eight.stored).toBeLessThan(three.stored)
+    const pruned = await writing('IQ4_NL', { method: '2ssp', amount: { sparsity: 0.5 }, calibration: text('calibration.txt', 4) })
+    expect(pruned.stored).toBeLessThan(0.9 * three.stored)
+    const inference = { kind: 'inference' as const, sequenceLength: 128, repeats: 3 }
+    expect((await writing('Q8_0', { measures: [inference] })).after).toEqual(['Writing the unpruned file', 'Inference time'])
+    expect((await writing('F16', { measures: [inference] })).after, 'the file is the unpruned one').not.toContain(
+      'Writing the unpruned file',
+    )
+  })
+
+  test('of pricing types is counted in values, whose rate was measured, and grows where types of few bits fit the rows', async () => {
+    const pricing = async (spec = model.spec) => {
+      const asked = request({ method: 'dense', amount: { sparsity: 0 }, weights: 'MIXED:1500000', calibration: text('calibration.txt', 4) })
+      const { phases } = await workOf({ ...model, spec }, asked)
+      return phases.find(({ phase }) => phase === 'Pricing weight types')
+    }
+    const own = await pricing()
+    expect(own).toMatchObject({ seconds: 0, mlp: 0 })
+    expect(own?.stored).toBeGreaterThan(0)
+    const width = model.spec.hidden
+    const block = (index: number) => {
+      const tensors = model.spec.block(index)
+      const widened = ({ columns, ...rest }: Projection) => ({ ...rest, columns: columns === width ? 256 : columns })
+      return { ...tensors, query: widened(tensors.query), key: widened(tensors.key), value: widened(tensors.value) }
+    }
+    const [narrow, wide] = [own?.stored ?? 0, (await pricing({ ...model.spec, block }))?.stored ?? 0]
+    expect(width % 256).not.toBe(0)
+    expect(wide / narrow, 'types of few bits too').toBeGreaterThan(256 / width)
   })
 
   test('counts the importances of a plan once for all types that weigh errors', async () => {
@@ -171,6 +219,35 @@ describe('the work of a run', () => {
     expect(await partOf(large, 'pruning')).toBe(0)
     const recovered = await workOf(model, { ...large, recover: { amount: { minutes: 10 }, text: text('calibration.txt') } })
     expect(recovered.phases.find(({ part }) => part === 'recovery')?.seconds).toBe(600)
+  })
+
+  test('of a speed counts the files that are timed before the method and after it, and half of what the method can remove', async () => {
+    const speed = request({ amount: { tokensPerSecond: 100 }, weights: 'Q8_0', calibration: text('calibration.txt', 4) })
+    const { phases } = await workOf(model, speed)
+    const order = phases.map(({ phase }) => phase).filter((phase) => /files? |pruned file|Scoring|Stage/.test(phase))
+    expect(order[0]).toBe('Writing files of several sizes')
+    expect(order[1]).toBe('Timing files of several sizes')
+    expect(order.slice(-3)).toEqual(['Writing the pruned file', 'Timing the pruned file', 'Writing the file in Q8_0'])
+    const decodedOf = (phase: string) => phases.find((one) => one.phase === phase)?.decoded ?? 0
+    const [samples, result] = [decodedOf('Timing files of several sizes'), decodedOf('Timing the pruned file')]
+    expect(result).toBeGreaterThan(0)
+    expect(samples).toBeGreaterThan(result)
+    expect(
+      phases.filter(({ part, shared }) => part === 'timing files' && shared !== undefined),
+      'times are never shared',
+    ).toEqual([])
+    const pruned = await partOf({ ...speed, amount: { sparsity: 0.5 } }, 'pruning')
+    expect((await partOf(speed, 'pruning')) / pruned).toBeCloseTo(1, 0)
+    // llama.cpp reads every byte of a file for each token.
+    const small = (await workOf(model, { ...speed, weights: 'Q4_0' })).phases.find(({ phase }) => phase === 'Timing files of several sizes')
+    expect(small?.decoded).toBeLessThan(0.9 * samples)
+  })
+
+  test('is known for every run in the queue, whatever its amount limits', async () => {
+    const mixed = { weights: 'MIXED:1500000', method: 'gates', amount: { bytes: 1.5e6, format: 'gguf', type: 'MIXED:1500000' } } as const
+    const amounts: Partial<RunRequest>[] = [{ amount: { tokensPerSecond: 100 } }, { amount: { bytes: 4e6, format: 'gguf' } }, mixed]
+    const works = await workOfRequests(amounts.map((own) => request({ calibration: text('calibration.txt', 4), ...own })))
+    expect(works.map((work) => work?.phases.some(({ part }) => part === 'pruning'))).toEqual([true, true, true])
   })
 
   test('trains with bfloat16 operands whatever the precision, and reads the dense model in its own', async () => {

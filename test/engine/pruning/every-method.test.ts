@@ -6,8 +6,10 @@ import { plan as planSchema } from '#contract/pruning/plan.ts'
 import { runEvent } from '#contract/runs/run-events.ts'
 import type { MethodId } from '#contract/titles.ts'
 import { stackParameters } from '#engine/architectures/count-parameters.ts'
+import { readSpec } from '#engine/architectures/index.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { expectedPlans } from '#engine/export/check-save.ts'
 import { exact } from '#engine/export/exact/exact.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import type { Model } from '#engine/model/model.ts'
@@ -219,4 +221,30 @@ describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) =
         expect(again.passes).toEqual({ attention: 0, mlp: 0, head: 0 })
       })
   })
+})
+
+/** Qwen3 of 32 billion parameters: 64 blocks of 25,600 neurons, more than a call can have arguments. */
+const large = readSpec({
+  model_type: 'qwen3',
+  hidden_size: 5120,
+  intermediate_size: 25_600,
+  num_hidden_layers: 64,
+  num_attention_heads: 64,
+  num_key_value_heads: 8,
+  head_dim: 128,
+  vocab_size: 151_936,
+  max_position_embeddings: 40_960,
+  rms_norm_eps: 1e-6,
+  tie_word_embeddings: false,
+})
+
+// REAP needs experts.
+test.each(Object.keys(methods).filter((id) => id !== 'reap'))('%s can be previewed for a model of 32 billion parameters', async (id) => {
+  const method: Method = methods[id as MethodId]
+  const options = method.options.parse({})
+  const { least, most } = method.range(large, options)
+  const sparsity = Math.min(Math.max(0.25, least), most)
+  const [plan] = expectedPlans(large, { method: id, amount: { sparsity }, options })
+  expect(plan?.blocks).toHaveLength(64)
+  expect(await method.work(large, budgetFor(large, { sparsity }), options, method.windows(options))).not.toEqual([])
 })

@@ -62,11 +62,38 @@ test('a caption goes with the table in every format, and intervals are columns o
   expect(toCsv(table)).toBe(
     'method,25 %,25 % deviation as a factor,25 % 95 % low,25 % 95 % high\r\na,444,1.15,400,490\r\n# Perplexity of m_1 on 8 windows.\r\n# 95 % intervals.\r\n',
   )
-  expect(toLatex(table)).toContain(
-    '\\begin{table}\n\\centering\n\\caption{Perplexity of m\\_1 on 8 windows. 95 \\% intervals.}\n\\begin{tabular}',
+  const latex = toLatex(table, 'perplexity (m_1) by sparsity')
+  expect(latex).toContain(
+    '\\begin{table}\n\\centering\n\\caption{Perplexity of m\\_1 on 8 windows.}\n\\label{tab:perplexity-m-1-by-sparsity}\n\\begin{tabular}',
   )
-  expect(toLatex(table)).toContain('\\end{tabular}\n\\end{table}\n')
+  expect(latex).toContain('a & 444 [400, 490] \\\\')
+  expect(latex).toContain('\\end{tabular}\n\n{\\footnotesize 95 \\% intervals.\\par}\n\\end{table}\n')
   expect(toMarkdown(table)).toContain('\n\nPerplexity of m\\_1 on 8 windows. 95 % intervals.\n')
+})
+
+test('numbers of one measure have equal decimals in every format, and those of others their own', () => {
+  const table = {
+    columns: ['method', '25 %', 'Reached', 'Seeds'].map((label) => ({ label, numeric: label !== 'method' })),
+    rows: [
+      [{ value: 'a' }, { value: 36.6, low: 32.104, high: 41.7, spread: 1.05, factor: true }, { value: 0.25 }, { value: 3 }],
+      [{ value: 'b' }, { value: 125.117, note: 'at 41.7 %' }, { value: 0.4166 }, { value: 1 }],
+      [{ value: 'c' }, { value: 12_345 }, { value: 0.5 }, { value: 10 }],
+    ],
+    alike: 'columns' as const,
+  }
+  expect(
+    toMarkdown(table)
+      .split('\n')
+      .slice(2, 5)
+      .map((line) => line.replaceAll('\\', '')),
+  ).toEqual(['| a | 36.60 [32.10, 41.70] | 0.250 | 3 |', '| b | 125.12 (at 41.7 %) | 0.417 | 1 |', '| c | 12,345.00 | 0.500 | 10 |'])
+  const turned = {
+    ...table,
+    columns: table.rows.map(() => ({ label: '', numeric: true })),
+    rows: [[{ value: 'p' }, { value: 0.5 }, { value: 20.25 }]],
+  }
+  expect(toLatex({ ...turned, alike: 'rows' as const })).toContain('p & 0.500 & 20.250 ')
+  expect(toLatex({ ...turned, alike: undefined })).toContain('p & 0.500 & 20.25 ')
 })
 
 test('LaTeX escapes names, sets the best bold and says which way is better', () => {
@@ -104,8 +131,11 @@ test('LaTeX has as many cells in each row as its column types name, and no sign 
   const rows = text.split('\n').filter((line) => line.endsWith('\\\\'))
   expect(rows).toHaveLength(3)
   for (const row of rows) expect(row.replaceAll('\\&', '').split('&'), row).toHaveLength(types.length)
-  expect(text).toContain('& $-$1 ')
-  const bare = text.replaceAll(/\$(\\(pm|downarrow|uparrow)|-)\$/g, '').replaceAll(/\\[&%$#_{}]/g, '')
+  expect(text).toContain('Dense & 1.20$\\times10^{-7}$ & $-$1 ')
+  const bare = text
+    .replaceAll(/\$\\times10\^\{-7\}\$/g, '')
+    .replaceAll(/\$(\\(pm|downarrow|uparrow)|-)\$/g, '')
+    .replaceAll(/\\[&%$#_{}]/g, '')
   expect(bare.split('\n').slice(1).join('\n')).not.toMatch(/[%$#_]/)
 })
 

@@ -9,8 +9,10 @@ const narrow = {
   head: 10,
   double: 1,
   vectors: 1,
+  solved: 1,
   call: 0.5,
   decoded: 1,
+  stored: 4,
   thirds: 1,
   split: 1,
   bfloat16: 2,
@@ -25,8 +27,10 @@ const phase = (name: string, part: string, mlp: number, shared?: string): PhaseW
   head: 0,
   double: 0,
   vectors: 0,
+  solved: 0,
   calls: 0,
   decoded: 0,
+  stored: 0,
   seconds: 0,
   ...(shared === undefined ? {} : { shared }),
 })
@@ -67,7 +71,7 @@ test('the range narrows when a run of the model is done, and follows what it too
   expect(after.seconds.high / after.seconds.low).toBeLessThan(2)
 })
 
-test('passes of one run narrow the range of other methods to a factor of two, not what no run has done', () => {
+test('one run narrows the range of other methods to a factor of two, and passes like its own further', () => {
   const dense = { hidden: 100, phases: [phase('measuring', 'perplexity', 50)] }
   const after = new Experience([{ method: 'dense', work: dense, seconds: { perplexity: 6 } }], rates)
   const widthOf = (own: PhaseWork, experience: Experience) => {
@@ -77,9 +81,31 @@ test('passes of one run narrow the range of other methods to a factor of two, no
   const scoring = phase('scoring', 'pruning', 100)
   expect(widthOf(scoring, new Experience([], rates))).toBeCloseTo(4, 10)
   expect(widthOf(scoring, after)).toBeLessThan(2)
-  expect(widthOf({ ...phase('rotating', 'pruning', 0), vectors: 10 }, after), 'eigenvectors').toBeCloseTo(4, 10)
+  expect(widthOf({ ...phase('rotating', 'pruning', 0), vectors: 10 }, after), 'eigenvectors').toBeCloseTo(2, 10)
   const brief = [{ method: 'dense', work: { hidden: 100, phases: [phase('measuring', 'perplexity', 1)] }, seconds: { perplexity: 0.2 } }]
-  expect(widthOf(scoring, new Experience(brief, rates)), 'after a fraction of a second').toBeCloseTo(4, 10)
+  expect(widthOf(scoring, new Experience(brief, rates)), 'after a fraction of a second').toBeCloseTo(2, 10)
+})
+
+test('runs of one experiment are estimated by what its own runs took, not by those of another day', () => {
+  const own: Work = { hidden: 100, phases: [phase('scoring', 'pruning', 100), phase('measuring', 'perplexity', 50)] }
+  const took = (experiment: string, method: string, pruning: number) => ({
+    ...{ method, experiment, work: own, seconds: { pruning, perplexity: 10 } },
+  })
+  const experience = new Experience([took('now', '2ssp', 20), ...Array.from({ length: 9 }, () => took('before', '2ssp', 200))], rates)
+  const secondsOf = (method: string, experiment: string | null) => estimateRun(method, own, rates, experience, experiment).seconds.likely
+  expect(secondsOf('2ssp', 'now')).toBeCloseTo(30, 10)
+  expect(secondsOf('2ssp', 'before')).toBeCloseTo(210, 10)
+  expect(secondsOf('2ssp', null), 'by most of them').toBeCloseTo(210, 10)
+  expect(secondsOf('shortgpt', 'now'), 'another method there').toBeCloseTo(10 * (21 / 11) ** 0.5 + 10, 10)
+})
+
+test('finished runs narrow the range of quantising, which is timed at its measured rate', () => {
+  const after = new Experience([{ method: 'dense', work, seconds: { pruning: 20, perplexity: 10 } }], rates)
+  const storing = { ...phase('Pricing weight types', 'choosing types', 0), stored: 400 }
+  const before = estimateRun('dense', { hidden: 100, phases: [storing] }, rates, new Experience([], rates))
+  expect(before.seconds.likely).toBe(100)
+  const { seconds } = estimateRun('dense', { hidden: 100, phases: [storing] }, rates, after)
+  expect(seconds.high / seconds.low).toBeLessThan(2)
 })
 
 test('a run that found its steps done by another says nothing of how long they take', () => {

@@ -24,9 +24,13 @@ test('a model states both perplexities once they were measured, until its files 
   const figures = () => eventually(async () => (await call('models.get', { id: model.id })).beginFigures, 'the figures', 60_000)
   const [first, second] = [await call('models.measureBegin', { id: model.id }), await call('models.measureBegin', { id: model.id })]
   expect(second.id, 'a model is measured once at a time').toBe(first.id)
-  const { measuredAt, step = '', ...measured } = await figures()
+  const { measuredAt, step = '', contents, ...measured } = await figures()
   expect(measured).toMatchObject({ windows: 4, sequenceLength: 256 })
   expect(measuredAt).toBeGreaterThan(past.getTime())
+  const told = workbench.events.flatMap(({ name, data }) => (name === 'transfer changed' ? [data.transfer] : []))
+  const [reading, over] = [told.find(({ totalBytes, turns }) => totalBytes && !turns), told.at(-1)]
+  expect(reading?.doneBytes, 'says how much of the model is read, and then how many turns are done').toBeGreaterThan(0)
+  expect(over).toMatchObject({ about: model.id, status: 'done', doneBytes: reading?.totalBytes, turns: { done: over?.turns?.total } })
   const windows = join(import.meta.dirname, '../../fixtures/texts/wikitext-2-test.txt')
   const runWith = async (precision: 'float32' | 'bfloat16', length: number) => {
     const data = { source: windows, sequenceLength: length, windows: 2 }
@@ -35,13 +39,16 @@ test('a model states both perplexities once they were measured, until its files 
     const { id } = await call('runs.create', { model: model.id, request })
     await runEnded(workbench, id)
     const recorded = new DatabaseSync(join(workbench.folder, 'history.sqlite'), { readOnly: true })
-    const has = recorded.prepare('SELECT count(*) AS steps FROM steps WHERE run = ? AND name = ?').get(id, step)
+    const count = recorded.prepare('SELECT count(*) AS steps FROM steps WHERE run = ? AND name = ?')
+    const has = (name = '') => count.get(id, name)?.steps === 1
+    const [measuredBegin, readModel] = [has(step), has(contents?.step)]
     recorded.close()
-    return { ...(await call('runs.get', { id })), measuredBegin: has?.steps === 1 }
+    return { ...(await call('runs.get', { id })), measuredBegin, readModel }
   }
   const found = await runWith('bfloat16', 32)
   expect(found.beginToken?.figures).toEqual(measured)
-  expect(found.measuredBegin, 'measured when the model was added').toBe(false)
+  expect([found.measuredBegin, found.readModel], 'measured when the model was added').toEqual([false, false])
+  expect(found.fingerprint).toBe(contents?.fingerprint)
 
   const now = new Date(Date.now() + 60_000)
   utimesSync(join(path, 'model.safetensors'), now, now)

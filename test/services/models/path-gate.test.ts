@@ -119,3 +119,19 @@ test('a folder that does not exist is distinguished from one that cannot be list
   writeFileSync(file, '')
   await expect(workbench.call('files.browse', { folder: file })).rejects.toThrow(`${file} cannot be read.`)
 })
+
+test('a folder lists folders, models, and everything that can be read as text, such as source code', async () => {
+  await using workbench = await openedWorkbench()
+  const folder = join(workbench.folder, 'work')
+  mkdirSync(join(folder, 'src'), { recursive: true })
+  for (const name of ['main.py', 'notes.md', 'rows.jsonl.gz', 'model.gguf', 'picture.png', 'Makefile', '.hidden.txt'])
+    writeFileSync(join(folder, name), '')
+  const { entries } = await workbench.call('files.browse', { folder })
+  expect(Object.fromEntries(entries.map(({ name, kind }) => [name, kind]))).toEqual({
+    'main.py': 'data',
+    'model.gguf': 'model',
+    'notes.md': 'data',
+    'rows.jsonl.gz': 'data',
+    src: 'folder',
+  })
+})

@@ -4,6 +4,7 @@ import {
   dragged,
   frontsOf,
   isShown,
+  labelPlace,
   markPath,
   nearestPoint,
   type ScatterPoint,
@@ -112,4 +113,23 @@ test('a drag shows what lies inside it, whichever corner it starts from, and nev
 test('a click is no drag, and without a zoom everything is shown', () => {
   expect(zoomTo(dragged({ x: 100, y: 100 }, { x: 103, y: 180 }, box), x, y)).toBeNull()
   expect(isShown({ x: 7, y: 7 }, null)).toBe(true)
+})
+
+test('the label of a line leaves its place above the right end where it would hide a mark', () => {
+  const box = { left: 50, right: 550, bottom: 250 }
+  const place = (...marks: [px: number, py: number][]) =>
+    labelPlace(
+      'dense 7.090',
+      200,
+      marks.map(([px, py]) => ({ px, py })),
+      box,
+    )
+  expect(place([300, 198])).toEqual({ x: 550, y: 195 })
+  expect(place([530, 190])).toEqual({ x: 550, y: 214 })
+  const further = place([530, 190], [520, 210])
+  expect(further).toMatchObject({ y: 195 })
+  expect(further.x).toBeLessThan(530)
+  expect(further.x).toBeGreaterThan(500)
+  const everywhere = Array.from({ length: 26 }, (_, i): [number, number] => [50 + 20 * i, 200])
+  expect(place(...everywhere), 'nowhere free').toEqual({ x: 550, y: 195 })
 })

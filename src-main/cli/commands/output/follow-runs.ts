@@ -5,6 +5,7 @@ import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { shareDone } from '#contract/runs/time/progress.ts'
 import type { CommonValues } from '../read-flags.ts'
 import { type CommandDoor, withWorkbench } from '../with-workbench.ts'
+import { tellMemoryWaits } from './memory-waits.ts'
 import { printable, printJson, printTable, showPercent } from './print.ts'
 
 const underWay: ReadonlySet<RunStatus> = new Set(['queued', 'running'])
@@ -66,10 +67,9 @@ async function untilEnded(door: CommandDoor, ids: readonly string[], start: Star
     states.set(run.id, run)
     if (states.size === ids.length && [...states.values()].every(({ status }) => !underWay.has(status))) settle()
   }
-  // What ended while no connection was open is known only by asking.
-  let isStarted = false
+  // What ended while no connection was open is known only by asking. Nothing is known of drafts that have not started.
   const askAgain = () => {
-    if (isStarted) for (const id of ids) void door.call('runs.get', { id }).then(takeUnlessEnded, () => {})
+    for (const id of states.keys()) void door.call('runs.get', { id }).then(takeUnlessEnded, () => {})
   }
   /** An answer may be older than an event that came while it was under way. */
   const takeUnlessEnded = (run: RunEntry) => {
@@ -78,7 +78,6 @@ async function untilEnded(door: CommandDoor, ids: readonly string[], start: Star
   }
   const stop = tellChanges(door, ids, take, askAgain)
   const { runs } = await start()
-  isStarted = true
   for (const run of runs) if (!states.has(run.id)) take(run)
   await Promise.race([ended, interrupted()])
   stop()
@@ -125,7 +124,9 @@ function tellChanges(
   connected?: () => void,
 ): () => void {
   let last = ''
+  const tellWait = tellMemoryWaits((id) => ids.includes(id))
   return door.subscribe((event) => {
+    tellWait(event)
     if (event.name !== 'run changed' || !ids.includes(event.data.run.id)) return
     const { run } = event.data
     const line = lineOf(run)

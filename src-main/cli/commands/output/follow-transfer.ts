@@ -1,6 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { ModelEntry, Transfer } from '#contract/models/models.ts'
 import type { CommandDoor } from '../with-workbench.ts'
+import { tellMemoryWaits } from './memory-waits.ts'
 import { printable, showBytes } from './print.ts'
 
 /** Starts a transfer and waits for its end. A download that a signal cuts short is resumed by the next attempt. */
@@ -25,7 +26,9 @@ export async function followTransfer(door: CommandDoor, start: () => Promise<Tra
       () => {},
     )
   }
+  const tellWait = tellMemoryWaits((id) => id === wanted)
   const stop = door.subscribe((event) => {
+    tellWait(event)
     if (event.name === 'transfer changed') take(event.data.transfer)
   }, askAgain)
   const last = await start()
@@ -55,6 +58,9 @@ export async function downloadModel(door: CommandDoor, name: string, revision: s
 function tellTransfer({ name, doneBytes, totalBytes, turns, kind, status }: Transfer): void {
   if (!process.stderr.isTTY) return
   const of = totalBytes === null ? '' : ` of ${showBytes(totalBytes)}`
-  const done = kind === 'bench' ? `turn ${turns?.done ?? 0} of ${turns?.total ?? '…'}` : `${showBytes(doneBytes)}${of}`
+  const done =
+    turns || (kind === 'bench' && totalBytes === null)
+      ? `turn ${turns?.done ?? 0} of ${turns?.total ?? '…'}`
+      : `${showBytes(doneBytes)}${of}`
   process.stderr.write(`\r\u001b[K${printable(name)}: ${done}${status === 'running' ? '' : '\n'}`)
 }

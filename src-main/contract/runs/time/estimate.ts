@@ -1,14 +1,12 @@
 import { z } from 'zod'
 import { id } from '../../identifiers.ts'
-import type { Progress } from './progress.ts'
-
-/** The part of a run that reads the model. Its rate is not applied to later parts, because it says nothing of how fast the machine computes. */
-export const openPart = 'open'
+import { openPart, type Progress } from './progress.ts'
 
 /**
- * Work of one phase of a run, in the units that machines are timed in. `attention`, `mlp`, `head`, `double` (float64) and `vectors`
- * (eigenvectors) are billions of operations, where an operation is a multiplication or an addition. `calls` counts how often rows pass a
- * part, `decoded` is gigabytes of weights read by token-by-token generation, and `seconds` are fixed.
+ * Work of one phase of a run, in the units that machines are timed in. `attention`, `mlp`, `head`, `double` (float64), `vectors`
+ * (eigenvectors) and `solved` (equations in float64) are billions of operations, where an operation is a multiplication or an addition.
+ * `calls` counts how often rows pass a part, `decoded` is gigabytes of weights read by token-by-token generation, `stored` is millions of
+ * values that take as long to quantise to Q4_K, and `seconds` are fixed.
  */
 const phaseWork = z.object({
   /** The phase's name in progress messages. */
@@ -20,8 +18,10 @@ const phaseWork = z.object({
   head: z.number(),
   double: z.number(),
   vectors: z.number(),
+  solved: z.number(),
   calls: z.number(),
   decoded: z.number(),
+  stored: z.number(),
   seconds: z.number(),
   /**
    * Shares of the operations in attention, MLPs and head that use faster products than float32's, on machines that have them. The products
@@ -55,35 +55,65 @@ export type SecondsRange = z.infer<typeof secondsRange>
 export type RunEstimate = z.infer<typeof runEstimate>
 export type NoEstimate = z.infer<typeof noEstimate>
 
-/** The share of a phase that must be done before its own rate replaces the estimate. */
-const ratedShare = 0.05
+/**
+ * A phase's own rate counts fully once this share of the phase, or this many seconds of it, have been seen. The first samples are slow:
+ * weights are unpacked, and a busy machine has yet to give the process its turns.
+ */
+const [ratedShare, ratedSeconds] = [0.5, 120]
+
+/** A phase of this many seconds predicts half of how far later phases deviate; a shorter one says less, a longer one more. */
+const tellingSeconds = 10
+
+/** How many times as long as estimated later phases may be assumed to take, or as short. */
+const mostDeviation = 4
+
+type Estimated = Pick<RunEstimate, 'phases'>
 
 /**
- * Returns the seconds until a run ends: the current phase at its own rate, and the later phases as estimated, scaled by how far this phase
- * deviates from its estimate. Without progress, it returns the whole estimate.
+ * Returns the seconds until a run ends: the current phase by its own rate as far as that counts, and the later phases scaled by how far
+ * the run deviates from its estimate. Without progress, it returns the whole estimate.
+ * @param earlier the last progress of each earlier phase
  */
-export function secondsLeft(progress: Progress | null, { phases }: Pick<RunEstimate, 'phases'>): number {
+export function secondsLeft(progress: Progress | null, estimate: Estimated, earlier: readonly Progress[] = []): number {
+  const { phases } = estimate
   const at = progress ? phases.findIndex(({ phase }) => phase === progress.phase) : -1
   const sum = (some: readonly TimedPhase[]) => some.reduce((total, { seconds }) => total + seconds, 0)
   if (!progress || progress.total <= 0) return sum(phases)
-  if (at < 0) return progress.secondsLeft ?? 0
+  if (at < 0) {
+    // A phase without an estimate, such as a download, is followed by those that have not begun.
+    const begun = phases.findLastIndex(({ phase }) => earlier.some((one) => one.phase === phase))
+    return (progress.secondsLeft ?? 0) + deviation(null, estimate, earlier) * sum(phases.slice(begun + 1))
+  }
   const { seconds } = phases[at] as TimedPhase
-  const later = sum(phases.slice(at + 1))
-  const longer = deviation(progress, { phases })
-  if (longer === undefined) return (1 - progress.done / progress.total) * seconds + later
-  return (progress.secondsLeft ?? 0) + longer * later
+  const later = deviation(progress, estimate, earlier) * sum(phases.slice(at + 1))
+  // A phase whose length is unknown beforehand has no estimate to deviate from.
+  if (seconds <= 0) return (progress.secondsLeft ?? 0) + later
+  const { ratio, seen } = paceOf(progress, seconds)
+  const pace = deviation(null, estimate, earlier) ** (1 - seen) * ratio ** seen
+  return (1 - progress.done / progress.total) * seconds * pace + later
 }
 
 /**
- * Returns how many times as long as estimated the current phase of a run takes, limited to between a quarter and four. Undefined until
- * enough of the phase is done. Later phases, and runs that wait, are assumed to deviate by the same factor.
+ * Returns how many times as long as estimated a run takes, by its current phase and the phases before it, limited to between a quarter and
+ * four. Later phases, and runs that wait, are assumed to deviate by the same factor.
+ * @param earlier the last progress of each earlier phase
  */
-export function deviation(progress: Progress | null, { phases }: Pick<RunEstimate, 'phases'>): number | undefined {
-  const { seconds, part } = phases.find(({ phase }) => phase === progress?.phase) ?? {}
-  if (part === openPart) return 1
-  if (!progress || seconds === undefined || progress.perSecond === undefined || progress.secondsLeft === undefined) return undefined
-  if (progress.total <= 0 || progress.done / progress.total < ratedShare) return undefined
-  return seconds > 0 ? Math.min(4, Math.max(0.25, progress.total / progress.perSecond / seconds)) : 1
+export function deviation(progress: Progress | null, { phases }: Estimated, earlier: readonly Progress[] = []): number {
+  const factor = [...earlier, ...(progress ? [progress] : [])].reduce((before, one) => {
+    const { seconds = 0, part = openPart } = phases.find(({ phase }) => phase === one.phase) ?? {}
+    if (part === openPart || seconds <= 0) return before
+    const { ratio, seen, ratedFor } = paceOf(one, seconds)
+    const weight = (seen * ratedFor) / (ratedFor + tellingSeconds)
+    return before ** (1 - weight) * ratio ** weight
+  }, 1)
+  return Math.min(mostDeviation, Math.max(1 / mostDeviation, factor))
+}
+
+/** How many times as long as estimated a phase takes at its own rate, and how much that counts, from 0 to 1. */
+function paceOf({ total, perSecond = 0, ratedFor = 0 }: Progress, seconds: number) {
+  if (total <= 0 || perSecond <= 0 || ratedFor <= 0) return { ratio: 1, seen: 0, ratedFor: 0 }
+  const seen = Math.min(1, Math.max((perSecond * ratedFor) / total / ratedShare, ratedFor / ratedSeconds))
+  return { ratio: total / perSecond / seconds, seen, ratedFor }
 }
 
 /** Returns a range around the remaining time, with the same relative width as that of the whole estimate. */

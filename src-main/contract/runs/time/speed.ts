@@ -19,6 +19,9 @@ export function isTimed({ name }: { name: string }): boolean {
 /** Marks the data set of a time as measured in llama.cpp, so that it is not compared with a time of Espalier's own runtimes. */
 export const inLlama = (dataset = ''): string => `${dataset}${dataset ? ' ' : ''}in llama.cpp`
 
+/** Whether a time was measured in llama.cpp. */
+export const isInLlama = (dataset: string): boolean => dataset.endsWith('in llama.cpp')
+
 /** Returns the reasons why the times of a run should not be quoted; empty if they may be quoted. */
 export function noiseOfTimes(measures: readonly Value[]): string[] {
   const load = measures.find(({ name }) => name === loadMeasure.name)?.value ?? 0

@@ -9,7 +9,7 @@ import { packedConfig } from '#engine/export/companions.ts'
 import { type ExportFormat, keyValueBytes, tensorBytes, writeModelFolder } from '#engine/export/format.ts'
 import { modelCard, readParentCard } from '#engine/export/model-card.ts'
 import type { Planned } from '#engine/export/pieces.ts'
-import { blocksText, missingParts, type PackedBlock, packBlocks, prunedTensors } from '#engine/export/pruned-tensors.ts'
+import { missingParts, type PackedBlock, packBlocks, prunedTensors, zerosText } from '#engine/export/pruned-tensors.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
 
 /**
@@ -21,7 +21,7 @@ export const stock: ExportFormat = {
   id: 'stock',
   order: 2,
   title: 'Stock safetensors folder',
-  summary: 'Opens in transformers, vLLM and others as an ordinary model. Removed attention is stored as zeros.',
+  summary: 'Opens in transformers, vLLM and others as an ordinary model.',
   ...inFamilyNames((planned) => layOutStock(planned)),
 }
 
@@ -147,8 +147,8 @@ function describe(packed: readonly PackedBlock[], count: number, sizes: string):
     packed.some(({ attention, mlp }) => attention !== undefined && mlp !== undefined && attention !== mlp)
       ? 'An attention whose MLP was removed shares a block with the next MLP whose attention was removed, which computes the same.'
       : '',
-    zeroed.attention.length > 0 ? `Attention in ${blocksText(zeroed.attention)}: replaced by zeros; still uses memory and time.` : '',
-    zeroed.mlp.length > 0 ? `MLP in ${blocksText(zeroed.mlp)}: replaced by zeros.` : '',
+    zeroed.attention.length > 0 ? zerosText('attention', zeroed.attention) : '',
+    zeroed.mlp.length > 0 ? zerosText('MLP', zeroed.mlp) : '',
   ].filter(Boolean)
 }
 

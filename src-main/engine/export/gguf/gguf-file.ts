@@ -11,7 +11,7 @@ import { type BlockType, blockTypeNamed, bytesOfValues, encodeRows } from '#engi
 import { type GgufTensorToWrite, type MetadataEntries, storedBytes } from '#engine/checkpoint/gguf/write-gguf.ts'
 import type { TensorToWrite } from '#engine/checkpoint/safetensors/write-safetensors.ts'
 import type { Planned, PrunedTensor } from '#engine/export/pieces.ts'
-import { blocksText, missingParts, prunedTensors, sourceOf, type TensorNames } from '#engine/export/pruned-tensors.ts'
+import { blocksText, missingParts, prunedTensors, sourceOf, type TensorNames, zerosText } from '#engine/export/pruned-tensors.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import { type Importances, importancesByName } from './importances.ts'
@@ -82,9 +82,11 @@ export function layOutGguf(planned: Planned, type: string, importances?: Importa
     notes: [
       ...describe(spec, target, length, capped),
       ...(kind === 'yarn' && section.truncate === false ? [roundedYarn] : []),
-      ...(spec.hidden % rowMultiple(mix) === 0
+      ...(spec.hidden % rowMultiple(mix) === 0 || mixedBytes(type) !== undefined
         ? []
-        : [`Larger for this model: its groups of ${rowMultiple(mix)} values do not divide rows of ${spec.hidden}.`]),
+        : [
+            `A little larger than usual: rows of this model have ${spec.hidden} values, which do not fill groups of ${rowMultiple(mix)}, so a similar type is used.`,
+          ]),
     ],
   }
 }
@@ -150,17 +152,17 @@ function describe(spec: DecoderSpec, target: GgufTarget, length: number, capped:
   const { attention, mlp } = missingParts(target.blocks)
   const zeroed = attention.filter((position) => at(target.heads, position).query > 0)
   const count = spec.blocks.length
-  const blocks = target.blocks.length === count ? '' : `, ${target.blocks.length} blocks instead of ${count}`
-  const notes = [`llama.cpp reads it as its architecture “${target.dialect.architecture}”${blocks}.`]
+  const blocks = target.blocks.length === count ? '' : `, with ${target.blocks.length} blocks instead of ${count}`
+  const notes = [`Opens in llama.cpp, as its architecture “${target.dialect.architecture}”${blocks}.`]
   const absent = attention.filter((position) => !zeroed.includes(position))
-  if (absent.length > 0) notes.push(`No attention in ${blocksText(absent)}: it takes neither memory nor time.`)
+  if (absent.length > 0) notes.push(`The removed attention (${blocksText(absent)}) takes no space.`)
   if (zeroed.length > 0)
     notes.push(
       target.perBlock
-        ? `Attention in ${blocksText(zeroed)}: replaced by one head of zeros, because the architecture needs one.`
-        : `Attention in ${blocksText(zeroed)}: replaced by zeros; still uses memory and time.`,
+        ? `The removed attention (${blocksText(zeroed)}) is stored as one head of zeros, which changes no answer.`
+        : zerosText('attention', zeroed),
     )
-  if (mlp.length > 0) notes.push(`MLP in ${blocksText(mlp)}: replaced by zeros.`)
+  if (mlp.length > 0) notes.push(zerosText('MLP', mlp))
   if (capped)
     notes.push(
       `The context ends at ${length} tokens, the model's sliding window: llama.cpp computes no window here, so beyond it the answers would differ.`,

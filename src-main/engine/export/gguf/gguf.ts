@@ -31,8 +31,7 @@ export const gguf: ExportFormat = {
   id: 'gguf',
   order: 3,
   title: 'GGUF file',
-  summary:
-    'For llama.cpp, Ollama and LM Studio. Removed parts take no space in Llama, Mistral, Qwen2, Phi-3, and Qwen3 with a tied head; elsewhere they are zeros.',
+  summary: 'For llama.cpp, Ollama and LM Studio.',
   reopens: true,
   async outline(planned, type) {
     const { bytes, attentions, notes } = layOutGguf(planned, type)

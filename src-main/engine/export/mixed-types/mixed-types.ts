@@ -221,15 +221,6 @@ export async function requireMixedTypes(planned: Planned, bytes: number, bytesOf
   )
 }
 
-/** Seconds to price a matrix, and one whose rows types of few bits can store, on two cores of a Xeon. */
-const [toPrice, toPriceFew] = [0.4, 2.5]
-
-/** About how long pricing the types of all matrices takes. A run corrects it by its own rate. */
-export function secondsToPrice({ blocks, hidden }: DecoderSpec): number {
-  const each = (columns: number) => (columns % 256 === 0 ? toPriceFew : toPrice)
-  return blocks.reduce((sum, { width }) => sum + 6 * each(hidden) + each(width), 0)
-}
-
 /** Whether a tensor of a GGUF file is a matrix of attention, an MLP, the experts of a mixture, the embedding or the head. */
 export const isMatrix = (name: string, shape: readonly number[], { embedding, head }: TensorNames): boolean =>
   shape.length >= 2 &&

@@ -92,6 +92,11 @@ function ofMixer(
 /** About this many values of each tensor are quantised for its prices, in whole rows spread over it. */
 const sampled = 2 ** 18
 
+const strideOf = (values: number): number => Math.max(1, Math.floor(values / sampled))
+
+/** How many values of a tensor are quantised for its prices. */
+export const sampledValues = (values: number): number => values / strideOf(values)
+
 /** What a stored matrix is used as: the matrix that the model has there, and how sensitive its answers are to errors in it. */
 export interface Use {
   readonly matrix: PrunedTensor
@@ -109,7 +114,7 @@ export async function priceTensor(
   importances: Float32Array | undefined,
 ): Promise<PricedTensor> {
   const [rows, columns] = [rowCount(tensor.shape), columnCount(tensor.shape)]
-  const stride = Math.max(1, Math.floor((rows * columns) / sampled))
+  const stride = strideOf(rows * columns)
   const chosen = Array.from({ length: Math.ceil(rows / stride) }, (_, i) => i * stride)
   const values = await readRows(tensor, chosen)
   const wanted: [Float32Array, Sensitivity][] = []

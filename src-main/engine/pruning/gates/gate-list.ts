@@ -73,6 +73,11 @@ export function mostClosed({ spec, groups }: GateList): number {
   return groups.reduce((sum, { closable, cost }) => sum + closable * cost, 0) / stackParameters(spec)
 }
 
+/** Returns the parameters of the smallest gate that may close. */
+export function leastCost({ groups }: GateList): number {
+  return Math.min(...groups.flatMap(({ closable, cost }) => (closable > 0 ? cost : [])))
+}
+
 /** Gates that close together. */
 interface Unit {
   readonly gates: readonly number[]

@@ -229,7 +229,7 @@ function narrowExperts(
   }
 }
 
-const roundStep: StepKind = { version: 1 }
+const roundStep: StepKind = { version: 2 }
 
 /** Stage 2: removes attention submodules one at a time, always the one whose removal leaves the lowest perplexity. */
 async function removeAttention(

@@ -88,7 +88,7 @@ function requireSubmodules(spec: DecoderSpec, count: number, ratio: 'paired' | '
     )
 }
 
-const roundStep: StepKind = { version: 1, reach: 'shared' }
+const roundStep: StepKind = { version: 2, reach: 'shared' }
 
 /** What is removed in each round. */
 interface Removal {

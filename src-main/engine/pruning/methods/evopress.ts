@@ -52,7 +52,19 @@ const options = z.object({
 
 type Options = z.infer<typeof options>
 
-const shared = { paper: '2410.14649', options, windows: ({ windows }: Options) => windows, range: depthRange }
+/** The share of the workspace for streams of plans, which a search fills, and the largest share for the dense model's states. */
+const rememberedShare = 0.25
+
+const shared = {
+  paper: '2410.14649',
+  options,
+  windows: ({ windows }: Options) => windows,
+  range: depthRange,
+  bytes(spec: DecoderSpec, { windows }: Options, tokens: number, workspaceBytes: number): number {
+    const most = rememberedShare * workspaceBytes
+    return most + Math.min(most, 4 * windows * tokens * spec.hidden)
+  },
+}
 
 export const evopress = defineMethod({
   id: 'evopress',
@@ -123,7 +135,7 @@ async function evolve(
   return { plan: removeParts(dense, partsOf(best)), decisions: [], selections: search.selections, notes: [] }
 }
 
-const selectionStep: StepKind = { version: 1 }
+const selectionStep: StepKind = { version: 2 }
 
 /** Evolves removals. Each selection judges candidates by their divergence from the dense model on windows drawn for it. */
 class Evolution {
@@ -224,7 +236,7 @@ class Evolution {
 /** Returns what searches on a model remember while it is open. A later search finds what an earlier one scored. */
 function recallOf(view: ModelView): Recall {
   const { model } = view
-  const limit = model.workspaceBytes / 4
+  const limit = rememberedShare * model.workspaceBytes
   return {
     memory: keptWith(model, 'variants', () => new VariantMemory(limit)),
     dense: keptWith(model, 'dense states', () => new DenseStates(view, limit)),

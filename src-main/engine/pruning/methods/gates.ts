@@ -7,7 +7,7 @@ import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { Budget, CostLimit } from '../budget.ts'
-import { closeGates, type GateList, listGates, mostClosed, planOfGates, roundWidths } from '../gates/gate-list.ts'
+import { closeGates, type GateList, leastCost, listGates, mostClosed, planOfGates, roundWidths } from '../gates/gate-list.ts'
 import { gateBytes, gateRoom } from '../gates/room.ts'
 import { GateTraining, pricing, training } from '../gates/train-gates.ts'
 import { count, defineMethod, type MethodInput, type MethodPhase, type MethodResult, widthUnit } from '../method.ts'
@@ -73,7 +73,7 @@ export const gates = defineMethod({
     const list = listGates(spec)
     const parameters = sparsity * stackParameters(spec)
     // How the budget divides among gates decides up to one small gate.
-    const bounds = [parameters - Math.min(...list.costs), parameters + Math.min(...list.costs)]
+    const bounds = [parameters - leastCost(list), parameters + leastCost(list)]
     const plans = likelyScores(list).flatMap((scores) => bounds.map((bound) => planOfGates(list, closeGates(list, scores, bound))))
     return [...plans, ...plans.map((plan) => widened(spec, plan))]
   },
@@ -187,7 +187,7 @@ async function fill(
       'infeasible',
       `Even with all gates closed that may close, the model misses ${cost.asked}. Choose a larger budget.`,
     )
-  const precision = Math.min(...list.costs)
+  const precision = leastCost(list)
   while (enough - least > precision) {
     const middle = (least + enough) / 2
     if ((await cost.of(planFor(middle))) <= cost.most) enough = middle

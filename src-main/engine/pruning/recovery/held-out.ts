@@ -3,7 +3,7 @@ import { meanOf } from '#contract/comparison/statistics.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { heldOutKinds, heldOutWindows, mostGrowth, ownTextKind, type RecoveryPoint } from '#contract/pruning/recovery.ts'
 import type { KindFilter } from '#engine/data/source.ts'
-import type { Windows } from '#engine/data/windows.ts'
+import { spread, type Windows } from '#engine/data/windows.ts'
 
 /** Windows of one kind of text that is never trained on. */
 export interface HeldOutKind {
@@ -33,9 +33,9 @@ export async function readHeldOut(
   }
   const own = ownPartOf(text)
   if (own) {
-    // At most a quarter of a short text, so that most of it is trained on.
+    // At most a quarter of a short text, so that most of it is trained on. A part has at least four windows.
     const { windows } = await read({ ...own, sequenceLength, windows: 4 * heldOutWindows }, ownSeed)
-    if (windows.length >= 4) found.push({ kind: ownTextKind, windows: windows.slice(0, windows.length / 4) })
+    found.push({ kind: ownTextKind, windows: windows.slice(0, windows.length / 4) })
   }
   return found
 }
@@ -44,11 +44,6 @@ export async function readHeldOut(
 export function ownPartOf({ source, split, mix = [] }: DataRequest): Pick<DataRequest, 'source' | 'split'> | undefined {
   const own = [{ source, split }, ...mix].find((part) => part.split)
   return own && { source: own.source, split: own.split }
-}
-
-function spread(windows: Windows, count: number): Windows {
-  const taken = Math.min(count, windows.length)
-  return Array.from({ length: taken }, (_, i) => windows[Math.floor(((i + 0.5) * windows.length) / taken)] as Int32Array)
 }
 
 /** Above this ratio to its best divergence, held-out text is clearly worse. */

@@ -11,11 +11,14 @@ import { partShapes, presentParts } from '#engine/model/weights/weights.ts'
 import { rank } from './low-rank.ts'
 import type { KeptMasters } from './student.ts'
 
+/** Bytes per trained entry: its value, both moments, its best value, and the value for computing. */
+const bytesPerEntry = 4 * 5
+
 /**
- * Bytes per trained entry: its value, both moments, its best value, the value for computing, and two for its gradient, which is summed and
- * then read.
+ * Bytes per trained entry for its gradient, which is summed and then read. Gradients arise as a backward pass frees what the forward pass
+ * kept.
  */
-const bytesPerEntry = 4 * 7
+const bytesPerGradient = 4 * 2
 
 /** Bytes per weight that only factors change: its original value, its changed value, and the value for computing. */
 const bytesPerFrozen = 4 * 3
@@ -54,6 +57,8 @@ interface Needs {
   readonly masters: KeptMasters
   /** Trained weights with their moments and copies, the head as products need it, and a tile of logits. */
   readonly fixed: number
+  /** Gradients of all trained weights, both copies. */
+  readonly gradients: number
   /** Per window: what the forward pass keeps for the backward pass. */
   readonly kept: number
   /** Per window: the streams from which that can be computed again. */
@@ -83,10 +88,12 @@ export function roomFor(freeBytes: number, dense: DecoderSpec, plan: Plan, token
   const most = Math.max(1, Math.floor(mostRows(spec) / tokens))
   const ways = masterKinds.filter((masters) => wanted === undefined || wanted === trainedWith(masters))
   for (const masters of ways) {
-    const { fixed, kept, streams } = needsOf(dense, spec, tokens, masters)
+    const { fixed, gradients, kept, streams } = needsOf(dense, spec, tokens, masters)
     for (const keeps of [true, false]) {
       for (let together = most; together >= 1; together--) {
-        const bytes = fixed + together * (keeps ? kept : streams)
+        // Windows that pass later find the sums of the earlier ones.
+        const summed = together < most ? gradients / 2 : 0
+        const bytes = fixed + Math.max(gradients, summed + together * (keeps ? kept : streams))
         if (bytes <= freeBytes) return { together, keeps, trains: trainedWith(masters), masters, bytes }
       }
     }
@@ -99,8 +106,8 @@ export function roomFor(freeBytes: number, dense: DecoderSpec, plan: Plan, token
  * pass.
  */
 export function leastBytes(dense: DecoderSpec, plan: Plan, tokens: number): number {
-  const { fixed, kept, streams } = needsOf(dense, specWithPlan(dense, plan), tokens, 'shapes')
-  return fixed + Math.min(kept, streams)
+  const { fixed, gradients, kept, streams } = needsOf(dense, specWithPlan(dense, plan), tokens, 'shapes')
+  return fixed + Math.max(gradients, gradients / 2 + Math.min(kept, streams))
 }
 
 /** From the fastest kind of training to the one that needs the least memory. */
@@ -117,11 +124,11 @@ export function requireWholeHead(stays: boolean, spec: DecoderSpec): void {
   )
 }
 
-function tooLarge(freeBytes: number, { entries, fixed, streams, masters }: Needs, tokens: number): EspalierError {
+function tooLarge(freeBytes: number, { entries, fixed, gradients, streams, masters }: Needs, tokens: number): EspalierError {
   const [how, other] = masters === 'moments' ? ['', 'train low-rank changes, '] : [` with rank-${rank} updates`, '']
   return new EspalierError(
     'out-of-memory',
-    `Recovery needs ${mebibytes(fixed)} MiB to train ${(entries / 1e6).toFixed(1)} million weights${how} and ${mebibytes(streams)} MiB for one window of ${tokens} tokens, but only ${mebibytes(freeBytes)} MiB are free. Give more memory, ${other}use shorter windows, or remove more.`,
+    `Recovery needs ${mebibytes(fixed + gradients / 2)} MiB to train ${(entries / 1e6).toFixed(1)} million weights${how} and ${mebibytes(streams)} MiB for one window of ${tokens} tokens, but only ${mebibytes(freeBytes)} MiB are free. Give more memory, ${other}use shorter windows, or remove more.`,
   )
 }
 
@@ -143,7 +150,8 @@ function needsOf(dense: DecoderSpec, spec: DecoderSpec, tokens: number, masters:
   const all = rows.reduce((sum, own) => sum + own, 0)
   // The dense model's final states are in memory too.
   const perToken = (numbers: number) => 4 * tokens * (numbers + largest + spec.hidden)
-  return { entries, masters, fixed, kept: perToken(all), streams: perToken(4 * spec.hidden * spec.blocks.length) }
+  const gradients = bytesPerGradient * (masters === 'moments' ? entries : factors)
+  return { entries, masters, fixed, gradients, kept: perToken(all), streams: perToken(4 * spec.hidden * spec.blocks.length) }
 }
 
 const sizeOf = (shapes: readonly (readonly number[])[]): number =>

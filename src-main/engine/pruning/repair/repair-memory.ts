@@ -2,22 +2,27 @@ import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { RepairKind } from '#contract/pruning/repair.ts'
-import { doubleUpTo } from '#engine/algebra/own.ts'
+import { algebra } from '#engine/algebra/openblas.ts'
+import { doubleUpTo, ownAlgebra } from '#engine/algebra/own.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { type MethodPhase, stackPasses, watched } from '#engine/pruning/method.ts'
+import { sampledOutputs } from './normal-equations.ts'
 
 /**
  * Returns how many float64 numbers the equations of one projection take at their peak, for K = `inputs` and D = `outputs`. The sums G [K,
- * K] and C [D, K] exist twice: for the windows that are fitted and for the held-out ones. A solve adds the factor, the old weights, what
- * they lack, and the solution.
+ * K] and C [D, K] exist twice: for the windows that are fitted and for the held-out ones. Without OpenBLAS, a factor is a third matrix. A
+ * solve adds both changes of the weights, and a product or a sample.
  */
 function equationNumbers(inputs: number, outputs: number): number {
   const [gram, cross] = [inputs ** 2, inputs * outputs]
-  return 3 * gram + 5 * cross
+  return (algebra() === ownAlgebra ? 3 : 2) * gram + 5 * cross
 }
 
 interface RepairRoom {
-  /** Bytes for the streams of all windows and the equations of one projection; in a mixture also for the new projections of one block. */
+  /**
+   * Bytes for the streams of all windows and the equations of one projection; in a mixture also for the new projections of one block, and
+   * the inputs of one projection if they are kept.
+   */
   readonly bytes: number
   /** Whether the inputs of one projection on all windows fit as well, so that they can be kept. */
   readonly forInputs: boolean
@@ -44,12 +49,11 @@ export function repairRoom(
   const equationBytes = 8 * equationNumbers(columns, spec.hidden) + 4 * spec.hidden * newColumns(spec, plan)
   const free = workspaceBytes - equationBytes
   const inputStreams = kind === 'in-order' ? 2 : 1
-  if (streamBytes <= free)
-    return {
-      bytes: streamBytes + equationBytes,
-      forInputs: streamBytes + 4 * tokens * columns * inputStreams <= free,
-      inputBytes: free - streamBytes,
-    }
+  if (streamBytes <= free) {
+    const keptBytes = 4 * tokens * columns * inputStreams
+    const forInputs = streamBytes + keptBytes <= free
+    return { bytes: streamBytes + equationBytes + (forInputs ? keptBytes : 0), forInputs, inputBytes: free - streamBytes }
+  }
   const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20).toLocaleString('en')
   const fitting = Math.floor((Math.max(0, free) / streamBytes) * windows)
   const advice = fitting >= 2 ? `Use at most ${fitting} windows, or give more memory` : 'Give more memory'
@@ -82,18 +86,24 @@ function widest({ blocks, heads, headSize }: DecoderSpec, plan: Plan, kind: Repa
 
 /** Time of a sum in float32, as wide equations use it, relative to one in float64. */
 const inFloat32 = 0.6
-/** Solves of a projection: mostly two or three ridges are tried, and one is fitted again. */
-const solves = 3
+/** Ridges that are mostly tried for a projection. */
+const tried = 3
 
-/** Returns the float64 operations for a projection's equations: K inputs and D outputs are summed over the rows, then solved. */
-export function equationOperations(rows: number, inner: number, outer: number): number {
-  const summing = rows * inner * (inner + 2 * outer) * (Math.min(inner, outer) <= doubleUpTo ? 1 : inFloat32)
-  const judging = 2 * inner ** 2 * outer
-  return summing + solves * (solvingOperations(inner, outer) + judging)
+/**
+ * Returns the float64 operations for a projection's equations: K inputs and D outputs are summed over the rows, then a ridge is chosen on a
+ * sample of the outputs and fitted on all windows. An expert is fitted and judged without the held-out ones too (`judges`).
+ */
+export function equationOperations(rows: number, inner: number, outer: number, judges = false): number {
+  const summing = rows * inner * (inner + 4 * outer) * (Math.min(inner, outer) <= doubleUpTo ? 1 : inFloat32)
+  const product = (outputs: number) => 2 * inner ** 2 * outputs
+  const sample = outer / Math.max(1, Math.floor(outer / sampledOutputs))
+  const choosing = tried * (factoring(inner) + 2 * product(sample))
+  const fitting = factoring(inner) + product(outer)
+  return summing + choosing + fitting + (judges ? fitting + product(outer) : 0)
 }
 
-/** Returns the float64 operations of one solve. */
-export const solvingOperations = (inner: number, outer: number): number => inner ** 3 / 3 + 4 * inner ** 2 * outer
+/** Operations of a Cholesky factor. */
+export const factoring = (size: number): number => size ** 3 / 3
 
 export const repairing = 'Repairing'
 
@@ -116,14 +126,14 @@ export function repairPhase(
   const passes = { ...others, mlp: spec.router ? 2 * mlp : mlp }
   const kept = Math.round(left.neurons * Math.max(...spec.blocks.map((_, block) => layoutOf(spec, block).width)))
   const attentionProjections = inOrder ? left.attention * blocks : (1 - left.attention) * blocks
-  const float64Operations = (tokens: number) => {
+  const operations = (tokens: number) => {
     const rows = windows * tokens * (inOrder ? 2 : 1)
     const experts = Math.max(1, ...spec.blocks.map(({ experts = 1 }) => Math.round(left.experts * experts)))
     const rowsOfOne = (rows * Math.min(experts, spec.router?.chosen ?? 1)) / experts
     return (
-      blocks * experts * equationOperations(rowsOfOne, kept, spec.hidden) +
+      blocks * experts * equationOperations(rowsOfOne, kept, spec.hidden, spec.router !== undefined) +
       attentionProjections * equationOperations(rows, spec.heads * spec.headSize, spec.hidden)
     )
   }
-  return { phase: repairing, passes, float64Operations }
+  return { phase: repairing, passes, equationOperations: operations }
 }

@@ -1,4 +1,4 @@
-import { add, dispose, matMul, mul, sub, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { add, matMul, mul, sub, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { at, outside } from '#contract/at.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { RepairedProjection } from '#contract/pruning/repair.ts'
@@ -12,7 +12,7 @@ import type { ModelView } from '#engine/model/views/view.ts'
 import { disposePart, roundTo } from '#engine/model/weights/unpack.ts'
 import { blockOf, isUnread, type PartWeights } from '#engine/model/weights/weights.ts'
 import { valuesOf } from '#engine/tensor/sums.ts'
-import { solveWithRidge } from './choose-ridge.ts'
+import { changed, solveWithRidge } from './choose-ridge.ts'
 import { NormalEquations } from './normal-equations.ts'
 import type { RepairWalk, SeenLane } from './repair-walk.ts'
 import type { Segment } from './segments.ts'
@@ -152,22 +152,24 @@ export class MixtureFit {
     const tokens = (heldOut: boolean) =>
       routed.reduce((sum, { lane, rows }) => sum + (lane.heldOut === heldOut && !lane.repaired ? rows.length : 0), 0)
     if (tokens(false) < Math.max(enough.fitted, old.shape[1]) || tokens(true) < enough.heldOut) return undefined
-    const equations = { fitted: new NormalEquations(), heldOut: new NormalEquations() }
+    const equations = { fitted: new NormalEquations(old), heldOut: new NormalEquations(old) }
     for (const one of routed)
       tidy(() => {
-        const inputs = this.#inputsOf(one)
-        const target = add<Tensor2D>(matMul(inputs, old, false, true), this.#missingAt(one))
-        equations[one.lane.heldOut ? 'heldOut' : 'fitted'].add(inputs, target)
+        const [inputs, missing] = [this.#inputsOf(one), this.#missingAt(one)]
+        const target = add<Tensor2D>(matMul(inputs, old, false, true), missing)
+        equations[one.lane.heldOut ? 'heldOut' : 'fitted'].add(inputs, target, missing)
       })
-    const { weight, judged, ridge } = solveWithRidge(equations, old)
+    const { changes, ridge } = solveWithRidge(equations, true)
     equations.fitted.dispose()
     equations.heldOut.dispose()
     this.ridges.push(ridge)
     // Held-out windows also judge the experts that follow, so on them we subtract the fit that has not seen them.
-    const rounded = weight && { fitted: round(weight), heldOut: round(judged) }
-    if (rounded) for (const one of routed) this.#subtractChange(one, rounded[one.lane.heldOut ? 'heldOut' : 'fitted'], old)
-    dispose([judged, ...(weight ? [weight] : []), ...(rounded ? [rounded.heldOut] : [])])
-    return rounded?.fitted
+    if (!changes) return undefined
+    const rounded = (change: Float64Array) => tidy(() => round(changed(old, change)))
+    const [fitted, heldOut] = [rounded(changes.all), rounded(changes.judged as Float64Array)]
+    for (const one of routed) this.#subtractChange(one, one.lane.heldOut ? heldOut : fitted, old)
+    heldOut.dispose()
+    return fitted
   }
 
   /** Returns the held-out errors before and after all fits, relative to the target, and the ridge that most experts have. */

@@ -111,8 +111,8 @@ export class RepairWalk {
    */
   async equations(segment: Segment): Promise<{ equations: Equations; weight: Tensor2D }> {
     const { part } = segment
-    const equations = { fitted: new NormalEquations(), heldOut: new NormalEquations() }
     const { weight, bias } = await this.#projection(part)
+    const equations = { fitted: new NormalEquations(weight), heldOut: new NormalEquations(weight) }
     const add = (lane: Lane, inputs: Tensor2D, outputs: Tensor2D) => {
       this.#signal.throwIfAborted()
       equations[lane.heldOut ? 'heldOut' : 'fitted'].add(inputs, bias ? sub(outputs, bias) : outputs)

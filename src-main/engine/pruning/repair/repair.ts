@@ -11,7 +11,7 @@ import { roundTo } from '#engine/model/weights/unpack.ts'
 import { blockOf, isAttention, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
-import { solveWithRidge } from './choose-ridge.ts'
+import { changed, solveWithRidge } from './choose-ridge.ts'
 import { repairing, repairRoom } from './repair-memory.ts'
 import { repairMixture } from './repair-mixture.ts'
 import { RepairWalk } from './repair-walk.ts'
@@ -39,7 +39,7 @@ export interface Repaired {
   readonly projections: RepairedProjection[]
 }
 
-const projectionStep: StepKind = { version: 1 }
+const projectionStep: StepKind = { version: 3 }
 
 /**
  * Replaces projections of a plan in closed form, so that the pruned model answers more like the dense one. Each projection onto the stream
@@ -126,10 +126,10 @@ async function solveProjection(
   const block = blockOf(segment.part)
   const projection = projectionOf(segment.part)
   const { equations, weight: old } = await walk.equations(segment)
-  const { weight, judged, ...figures } = solveWithRidge(equations, old)
-  judged.dispose()
+  const { changes, ...figures } = solveWithRidge(equations)
   const tensors = new Map<string, NamedTensor>()
-  if (weight) {
+  if (changes) {
+    const weight = changed(old, changes.all)
     const dtype = storedDtype(model.checkpoint, lastProjection(model.spec, block, projection).weight)
     const rounded = roundTo(weight, dtype)
     tensors.set(weightName(segment.part), { values: rounded.dataSync() as Float32Array, shape: rounded.shape, dtype })

@@ -132,7 +132,7 @@ const fewestRescored = 4
 export interface Certificate {
   /** How many candidates were scored again. */
   readonly rescored: number
-  /** The largest distance of an error from the mean error of its window in this round. */
+  /** The largest distance of an error from the mean error of its window in this round, relative to the estimate. */
   readonly error: number
 }
 
@@ -156,16 +156,20 @@ export interface CertifiedScores {
   readonly scores: Float64Array
   /** Indices of the candidates whose scores are estimates on some windows. */
   readonly estimated: readonly number[]
-  /** Indices of the smallest scores, smallest first. Given the bound on errors, exact scores would have the same order. */
+  /** Indices of the smallest scores, smallest first. Exact scores have the same order unless errors exceed their bound. */
   readonly survivors: readonly number[]
   readonly certificate: Certificate
 }
 
 /**
- * Rescores every candidate that could be among the `survivors` smallest, on as many windows as it takes to tell, so that the survivors are
- * the same as with exact scores. An estimate has the common error of its window, which changes no order, and an error of its own. The
- * latter is bounded by the largest one that this round or `earlier` ones showed on a window, times a safety factor. The best estimates and
- * the runner-up are always rescored on a window, so every round shows some errors.
+ * Rescores every candidate that could be among the `survivors` smallest, on as many windows as it takes to tell. An estimate has the common
+ * error of its window, which changes no order, and an error of its own, which grows with the score. Relative to it, it is bounded by the
+ * largest one that this round or `earlier` ones showed on a window, times a safety factor. The best estimates and the runner-up are always
+ * rescored on a window, so every round shows some errors.
+ *
+ * Errors of a candidate on several windows are added as squares. On SmolLM2-135M, divergences of 34 removals on 8 to 16 windows of 512
+ * tokens had errors with a standard deviation of 0.3 % and a maximum of 1.3 %. Means over the windows spread up to 1.8 times as far as
+ * independent errors would, which the safety factor covers.
  */
 export async function certify(
   estimates: Estimates,
@@ -187,7 +191,7 @@ export async function certify(
 
 /** Scores of candidates while they are rescored window by window. */
 class Comparison {
-  /** The largest distance of an error from the mean error of its window. */
+  /** The largest distance of an error from the mean error of its window, relative to the estimate. */
   error = 0
   readonly #estimates: Estimates
   /** Exact scores on the first windows, candidate by candidate. */
@@ -227,28 +231,31 @@ class Comparison {
     const seen: number[] = []
     for (const window of this.#offsets.keys()) {
       const errors = this.#errorsOn(window)
-      const mean = meanOf(errors.length > 0 ? errors : seen)
+      const mean = meanOf(errors.length > 0 ? errors.map(({ error }) => error) : seen)
       if (errors.length > 0) seen.push(mean)
       this.#offsets[window] = mean
-      this.error = Math.max(this.error, ...errors.map((error) => Math.abs(error - mean)))
+      for (const { error, scale } of errors) if (error !== mean) this.error = Math.max(this.error, Math.abs(error - mean) / scale)
     }
   }
 
-  /** The finite errors of estimates on a window. */
-  #errorsOn(window: number): number[] {
+  /** The finite errors of estimates on a window, and the sizes of the estimates. */
+  #errorsOn(window: number): { error: number; scale: number }[] {
     return this.#exact
-      .flatMap((own, place) => (own.length > window ? [(own[window] as number) - this.#estimateOf(place, window)] : []))
-      .filter(Number.isFinite)
+      .flatMap((own, place) => {
+        const estimate = this.#estimateOf(place, window)
+        return own.length > window ? [{ error: (own[window] as number) - estimate, scale: Math.abs(estimate) }] : []
+      })
+      .filter(({ error }) => Number.isFinite(error))
   }
 
   /**
-   * Returns the candidates that may or may not be among the `survivors` smallest, given a bound on the error on a window, and that have
-   * windows left to rescore.
+   * Returns the candidates that may or may not be among the `survivors` smallest, given a bound on the relative error on a window, and that
+   * have windows left to rescore.
    */
   undecided(survivors: number, bound: number): number[] {
     const scores = this.#scores
     const order = ascending(scores)
-    const radii = this.#exact.map(({ length }) => bound * this.#shareBehind(length))
+    const radii = this.#exact.map(({ length }, place) => bound * this.#sizeBehind(place, length))
     const found = new Set<number>()
     for (const [rank, better] of order.slice(0, survivors).entries()) {
       const limit = (scores[better] as number) + (radii[better] as number)
@@ -258,8 +265,10 @@ class Comparison {
     return [...found].filter((place) => this.#exactOf(place).length < this.#offsets.length)
   }
 
-  #shareBehind(first: number): number {
-    return this.#estimates.shares.slice(first).reduce((sum, share) => sum + share, 0)
+  /** The size of a candidate's estimates on the windows from `first` on, by which errors grow. */
+  #sizeBehind(place: number, first: number): number {
+    const sizes = this.#estimates.shares.map((share, window) => (window < first ? 0 : share * this.#estimateOf(place, window)))
+    return Math.hypot(...sizes)
   }
 
   result(survivors: number): Omit<CertifiedScores, 'certificate'> {

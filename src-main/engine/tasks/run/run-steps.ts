@@ -5,7 +5,7 @@ import type { FetchHubFile } from '#contract/models/hub-file.ts'
 import type { TensorFile } from '#contract/pruning/plan.ts'
 import { sharedPhase } from '#contract/runs/measures.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
-import { type Progress, readingModel } from '#contract/runs/time/progress.ts'
+import { type Progress, type RunPart, readingModel } from '#contract/runs/time/progress.ts'
 import { modelContents, quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
 import { type NamedTensors, StoredTensors, type TensorsToStore, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
 import { requireNumbers } from '#engine/model/finite.ts'
@@ -33,13 +33,15 @@ interface StepRecord {
 /** The steps of one run. Each step is computed once, found again if the run was killed, and timed by phase. */
 export class RunSteps {
   readonly host: RunHost
-  readonly seconds: Record<string, number> = {}
+  readonly seconds: { [Part in RunPart]?: number } = {}
   readonly passes: PassCount = { attention: 0, mlp: 0, head: 0 }
   /** Seconds of steps that an earlier process of this run had done before it was killed. */
   foundSeconds = 0
   /** Seconds of steps done by other runs. */
   sharedSeconds = 0
   readonly #meter: ProgressMeter
+  /** Seconds of all phases that `time` has added. */
+  #timed = 0
   #base: StepBase | undefined
   #rows = ''
   #path = ''
@@ -164,16 +166,18 @@ export class RunSteps {
     return { ...found, value }
   }
 
-  /** Adds the time of some work to a phase. */
-  async time<T>(phase: string, work: () => Promise<T>): Promise<T> {
-    const start = performance.now()
+  /** Adds the time of some work to a phase, without the phases within it. */
+  async time<T>(phase: RunPart, work: () => Promise<T>): Promise<T> {
+    const [start, before] = [performance.now(), this.#timed]
     const result = await work()
-    this.seconds[phase] = (this.seconds[phase] ?? 0) + (performance.now() - start) / 1000
+    const seconds = (performance.now() - start) / 1000
+    this.seconds[phase] = (this.seconds[phase] ?? 0) + seconds - (this.#timed - before)
+    this.#timed = before + seconds
     return result
   }
 
   /** Like `time`, for work that counts as no part of pruning, repair or recovery, even if its steps were done before. */
-  async aside<T>(phase: string, work: () => Promise<T>): Promise<T> {
+  async aside<T>(phase: RunPart, work: () => Promise<T>): Promise<T> {
     const { foundSeconds, sharedSeconds } = this
     const result = await this.time(phase, work)
     this.foundSeconds = foundSeconds
@@ -254,6 +258,12 @@ class ProgressMeter {
     this.#last = now
     const seconds = (now - this.#started) / 1000
     const perSecond = seconds > 0 ? (done - this.#startDone) / seconds : 0
-    this.#emit({ phase, done, total, unit, ...(perSecond > 0 ? { perSecond, secondsLeft: (total - done) / perSecond } : {}) })
+    this.#emit({
+      phase,
+      done,
+      total,
+      unit,
+      ...(perSecond > 0 ? { perSecond, ratedFor: seconds, secondsLeft: (total - done) / perSecond } : {}),
+    })
   }
 }

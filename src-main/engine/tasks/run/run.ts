@@ -150,7 +150,7 @@ function precisionNotes({ precision }: RunPlace, result: MethodResult): string[]
   if (!certified) return []
   const { rounds, candidates, rescored } = certified
   return [
-    `Choices are the same as in float32: ${grouped(candidates)} candidates in ${grouped(rounds)} rounds were ranked with bfloat16 products, and the ${grouped(rescored)} that could win were scored again.`,
+    `${grouped(candidates)} candidates in ${grouped(rounds)} rounds were ranked with bfloat16 products. The ${grouped(rescored)} that could still win, by the errors measured on the way, were scored again as in float32.`,
   ]
 }
 
@@ -198,7 +198,7 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
   }
   const subject = stored ? { plan: result.plan, weights: stored.identity } : result.plan
   const trimmed = await openTrimmed(model, result.plan, place.tokenizer)
-  const measures: TakenMeasure[] = sizeMeasures(model, result, stored?.bytes, await bytesBeside(model))
+  const measures: TakenMeasure[] = await sizeMeasures(model, result, stored?.bytes, await bytesBeside(model))
   for (const size of measures) host.emit({ type: 'measure', measure: size })
   const answers: { prompt: string; text: string }[] = []
   const evaluation: UsedData[] = []
@@ -306,18 +306,19 @@ async function bytesBeside({ checkpoint: { path, quantised } }: Model): Promise<
 }
 
 /**
- * Counts the remaining parameters: of the whole model with embedding and head, of the block stack, and for mixtures of experts also those
- * that one token uses. Estimates the bytes of the whole model as its checkpoint stores it. With a weight type, the bytes are those of the
- * file that was written.
+ * Counts the remaining parameters: of the whole model with embedding and head (once if both are one matrix), of the block stack, and for
+ * mixtures of experts also those that one token uses. Estimates the bytes of the whole model as its checkpoint stores it. With a weight
+ * type, the bytes are those of the file that was written.
  */
-function sizeMeasures(model: Model, { plan }: MethodResult, written: number | undefined, beside: number): TakenMeasure[] {
+async function sizeMeasures(model: Model, { plan }: MethodResult, written: number | undefined, beside: number): Promise<TakenMeasure[]> {
   const pruned = specWithPlan(model.spec, plan)
-  const [{ total: stack, active }, rest] = [activeParameters(pruned), Vocabulary.parameters(pruned)]
+  const { total: stack, active } = activeParameters(pruned)
+  const [stored, rest] = [Vocabulary.parameters(pruned), await Vocabulary.distinctParameters(model.checkpoint, pruned)]
   return [
     { name: 'parameters', dataset: '', value: stack + rest, unit: 'parameters' },
     { name: 'parameters', dataset: 'block stack', value: stack, unit: 'parameters' },
     // `subjectTitle` shows this data set as "active for each token". Histories contain the name, so it stays.
     ...(model.spec.router ? [{ name: 'parameters' as const, dataset: 'met by one token', value: active + rest, unit: 'parameters' }] : []),
-    { name: 'size', dataset: '', value: written ?? Math.round((stack + rest) * storedBytesPerParameter(model)) + beside, unit: 'bytes' },
+    { name: 'size', dataset: '', value: written ?? Math.round((stack + stored) * storedBytesPerParameter(model)) + beside, unit: 'bytes' },
   ]
 }

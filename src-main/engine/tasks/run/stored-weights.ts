@@ -1,26 +1,26 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { at } from '#contract/at.ts'
+import { rivalType } from '#contract/exports/file-bench.ts'
 import type { MixedTypes } from '#contract/pruning/mixed-types.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { writingFile } from '#contract/runs/time/progress.ts'
+import { writingDense, writingFile } from '#contract/runs/time/progress.ts'
 import { denseMethod, type WeightType, weightText } from '#contract/titles.ts'
 import { makeScratchFolder } from '#engine/checkpoint/scratch-folder.ts'
 import type { ReadData } from '#engine/data/read-data.ts'
+import { holdsBoth } from '#engine/estimate/memory.ts'
 import { outlineFormats } from '#engine/export/check-save.ts'
 import type { ExportRequest, WriteWatch } from '#engine/export/format.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
 import { type Model, openModel, withProducts } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
+import { specWithPlan } from '#engine/model/views/slice.ts'
 import type { MethodResult } from '#engine/pruning/method.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { importancesOf, mixWeights, namesOf, readWeighingText } from './mixed-weights.ts'
 import type { RunPlace } from './run-place.ts'
-
-/** The weight type of the dense file that every file is timed against. */
-const denseType = 'F16'
 
 /** A run's result as a GGUF file of its weight type. */
 export interface StoredWeights {
@@ -109,6 +109,7 @@ async function writeWeights(place: RunPlace, result: MethodResult, type: WeightT
     const file = await steps.time('quantising', () =>
       writeFile({ model, plan, method: request.method, folder: join(folder, 'file'), ggufTypes: [type], watch, ...weights }),
     )
+    if (!holdsBoth(model.spec, specWithPlan(model.spec, plan), model.memoryBytes)) model.store.empty()
     const opened = await openModel(file.path, request.memoryBytes)
     const close = async () => {
       await opened.close()
@@ -147,11 +148,11 @@ export async function writeFile(request: ExportRequest): Promise<{ path: string;
 async function writeDense(place: RunPlace, folder: string): Promise<string | undefined> {
   const { model, request, steps } = place
   const { method, weights: type } = request
-  if (method === denseMethod && type === denseType) return undefined
+  if (method === denseMethod && type === rivalType) return undefined
   const plan = densePlan(model.spec)
-  const watch = await watchFile(place, 'Writing the unpruned file', plan, denseType)
+  const watch = await watchFile(place, writingDense, plan, rivalType)
   const { path } = await steps.time('writing the dense file', () =>
-    writeFile({ model, plan, method: denseMethod, folder, ggufTypes: [denseType], watch }),
+    writeFile({ model, plan, method: denseMethod, folder, ggufTypes: [rivalType], watch }),
   )
   return path
 }

@@ -1,9 +1,10 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { at } from '#contract/at.ts'
-import { usualRounds } from '#contract/exports/file-bench.ts'
+import { speedPrompt, usualRounds } from '#contract/exports/file-bench.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { SpeedBudget } from '#contract/runs/run-request.ts'
+import { timingFiles, timingPart, writingTimed } from '#contract/runs/time/progress.ts'
 import type { TimePlans } from '#engine/budgets/find-sparsity.ts'
 import { makeScratchFolder } from '#engine/checkpoint/scratch-folder.ts'
 import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
@@ -14,8 +15,6 @@ import { ownThreads } from '#runtime/threads.ts'
 import type { RunPlace } from './run-place.ts'
 import { writeFile } from './stored-weights.ts'
 
-/** Length in tokens of the prompt before generation. */
-const shortPrompt = 128
 /** Times are never shared between runs: they are valid only for the run that measured them. */
 const timesStep: StepKind = { version: 1, reach: 'own' }
 
@@ -31,8 +30,13 @@ export function timePlans(place: RunPlace, budget: SpeedBudget): TimePlans {
 }
 
 function measure({ model, request, steps }: RunPlace, plans: readonly Plan[], type: string, budget: SpeedBudget): Promise<number[]> {
-  const progress = (done: number, total: number) => steps.progress('Timing files', done, total, 'turns')
-  return timeFiles({ model, method: request.method, type, budget }, plans, { signal: steps.host.signal, progress })
+  const step = plans.length > 2 ? 'samples' : 'result'
+  const watch = {
+    signal: steps.host.signal,
+    progress: (done: number, total: number) => steps.progress(timingFiles[step], done, total, 'turns'),
+    onFile: (done: number) => steps.progress(writingTimed[step], done, plans.length, 'files'),
+  }
+  return steps.time(timingPart, () => timeFiles({ model, method: request.method, type, budget }, plans, watch))
 }
 
 interface Timed {
@@ -46,16 +50,18 @@ interface Timed {
 export async function timeFiles(
   { model, method, type, budget }: Timed,
   plans: readonly Plan[],
-  watch: { signal: AbortSignal; progress(done: number, total: number): void },
+  watch: { signal: AbortSignal; progress(done: number, total: number): void; onFile?(done: number): void },
 ): Promise<number[]> {
   const folder = await makeScratchFolder()
   // Some types cannot be written without importances. Their values do not affect the speed, so empty ones will do.
   const weights = weighsErrors(findMix(type)) ? { importances: { blocks: [], texts: [], tokens: 0 } } : {}
   try {
     const paths: string[] = []
-    for (const [index, plan] of plans.entries())
+    for (const [index, plan] of plans.entries()) {
+      watch.onFile?.(index)
       paths.push((await writeFile({ model, plan, method, folder: join(folder, `${index}`), ggufTypes: [type], watch, ...weights })).path)
-    const prompts = ['milliseconds' in budget ? budget.prompt : shortPrompt]
+    }
+    const prompts = ['milliseconds' in budget ? budget.prompt : speedPrompt]
     const settings = { prompts, rounds: usualRounds, threads: ownThreads(), device: 'CPU', texts: [] }
     const { files } = await benchFiles(paths, settings, watch)
     // The fastest turn counts, because other programs can only make a turn slower.

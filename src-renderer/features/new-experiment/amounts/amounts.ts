@@ -1,4 +1,4 @@
-import { sparsityTolerance } from '#contract/comparison/sparsity-table.ts'
+import { isNear } from '#contract/comparison/best-results.ts'
 import type { CombinationPreview } from '#contract/experiments/experiments.ts'
 import { amountText, fileSizeText } from '#contract/runs/amount-text.ts'
 import type { Amount } from '#contract/runs/run-request.ts'
@@ -78,7 +78,7 @@ type Reaching = Pick<CombinationPreview, 'amount' | 'feasible' | 'reached' | 'me
 /** Whether a combination is possible and comes as close to its sparsity as results that compete. What is not known yet counts as close. */
 function isReached({ amount, feasible, reached, method }: Reaching): boolean {
   if (method === denseMethod || !('sparsity' in amount)) return true
-  return feasible && (reached === null || Math.abs(reached - amount.sparsity) <= sparsityTolerance + 1e-9)
+  return feasible && (reached === null || isNear(reached, amount.sparsity))
 }
 
 /** The requested sparsities if a combination misses one of them, so that its result could not compete; else none. */

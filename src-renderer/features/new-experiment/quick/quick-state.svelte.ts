@@ -28,6 +28,8 @@ export class QuickState {
   #subject = ''
   #asked = ''
   #isCreating = false
+  /** Why the sizes of the model are unknown. */
+  #sizesProblem = ''
   #again = (): void => undefined
   #model = ''
 
@@ -49,6 +51,7 @@ export class QuickState {
     this.sizes = null
     this.answer = null
     this.problem = ''
+    this.#sizesProblem = ''
     const kept = keptTarget.get(model)
     this.kind = kept?.kind ?? this.kind
     this.tokensPerSecond = kept?.tokensPerSecond ?? null
@@ -62,6 +65,7 @@ export class QuickState {
       this.bytes = (this.isChanged && kept?.bytes) || startingSize(sizes)
     })
     if (!failure || model !== this.#model) return
+    this.#sizesProblem = failure.message
     this.problem = failure.message
     this.starting = false
   }
@@ -95,6 +99,7 @@ export class QuickState {
     this.#subject = subject
     this.#asked = asked
     this.isStale = true
+    if (this.kind === 'size' && this.#sizesProblem) this.problem = this.#sizesProblem
     if (model === '' || text?.source === '' || target === null) return
     this.problem = ''
     this.#again = () => this.#askSoon(asked, { model, text, target })
@@ -121,8 +126,7 @@ export class QuickState {
 
   /** Starts the experiment, now or once the answer to the last choices is known. Another choice in between takes this back. */
   async start(name: string): Promise<void> {
-    const isFailed = this.sizes === null && this.problem !== ''
-    if (isFailed || (this.target === null && (this.sizes || this.kind === 'speed'))) return
+    if ((this.kind === 'size' && this.#sizesProblem) || (this.target === null && (this.sizes || this.kind === 'speed'))) return
     this.#name = name
     this.starting = true
     if (!this.isStale) await this.#create()

@@ -1,5 +1,7 @@
 import { dirname, type FormatOutline, modelfileName, type SavedFile } from '#contract/exports/exports.ts'
+import type { Transfer } from '#contract/models/models.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
+import { formatBytes, formatSeconds } from '../../../lib/format.ts'
 
 /** Identifies a way to save: a format and, for GGUF, a type. */
 export const choiceKey = ({ format, type }: Pick<FormatOutline, 'format' | 'type'>): string =>
@@ -32,6 +34,29 @@ export function arrangeOutlines(
   const first = [...possible].sort((one, other) => rankOf(one) - rankOf(other)).slice(0, shownFirst)
   const rest = outlines.filter((outline) => !first.includes(outline))
   return { first, more: [...rest.filter(({ problem }) => problem === null), ...rest.filter(({ problem }) => problem !== null)] }
+}
+
+/** The share of a save that is done: of its bytes, and then of the files to reopen. Null while that is unknown, also for a single file. */
+export function savingShare({ opened, doneBytes, totalBytes }: Pick<Transfer, 'opened' | 'doneBytes' | 'totalBytes'>): number | null {
+  if (opened) return opened.total > 1 ? opened.done / opened.total : null
+  return totalBytes ? doneBytes / totalBytes : null
+}
+
+/** Says how far a save is. `wait` says why it waits for memory; null if it does not. */
+export function savingText(transfer: Transfer, wait: string | null): string {
+  const { status, problem, opened, doneBytes, totalBytes, bytesPerSecond, secondsLeft } = transfer
+  if (status === 'failed') return problem ?? 'Saving failed.'
+  if (status !== 'running') return status === 'done' ? 'Saved, reopened and compared.' : `Saving was ${status}.`
+  if (opened)
+    return opened.total > 1
+      ? `Reopening and comparing: file ${Math.min(opened.done + 1, opened.total)} of ${opened.total}`
+      : 'Reopening and comparing …'
+  if (doneBytes === 0) return wait ?? 'Preparing …'
+  return [
+    `${formatBytes(doneBytes)} of ${totalBytes === null ? '…' : formatBytes(totalBytes)}`,
+    ...(bytesPerSecond ? [`${formatBytes(bytesPerSecond)}/s`] : []),
+    ...(secondsLeft === null ? [] : [`${formatSeconds(secondsLeft)} left`]),
+  ].join(' · ')
 }
 
 /** A command or instruction that opens a saved file in another program. */

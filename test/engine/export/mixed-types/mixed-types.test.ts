@@ -7,6 +7,7 @@ import { columnCount, rowCount } from '#engine/checkpoint/checkpoint.ts'
 import { fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { openFolder } from '#engine/checkpoint/safetensors/folder.ts'
 import { writeSafetensors } from '#engine/checkpoint/safetensors/write-safetensors.ts'
+import { gguf } from '#engine/export/gguf/gguf.ts'
 import { ggufSources } from '#engine/export/gguf/gguf-file.ts'
 import { findMix } from '#engine/export/gguf/mix.ts'
 import { isMatrix } from '#engine/export/mixed-types/mixed-types.ts'
@@ -16,6 +17,7 @@ import { denseView } from '#engine/model/views/view.ts'
 import { measureSensitivities } from '#engine/pruning/gates/sensitivity.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
+import { describeModel } from '#engine/tasks/describe-model.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import {
   familyModels,
@@ -180,6 +182,34 @@ test('a head that is almost the embedding is stored once for both, and one that 
   expect(Math.abs(Math.log(shared.perplexity / exact.perplexity))).toBeLessThan(0.01)
   expect(shared.bytes).toBeLessThanOrEqual(plain.bytes)
   expect(own.document.plan.types?.['output.weight']).not.toBe('embedding')
+})
+
+/** The model as a GGUF file that stores embedding and head as two matrices. */
+async function asFile(from: string, ...ggufTypes: string[]): Promise<string> {
+  const model = await openModel(from)
+  const to = mkdtempSync(join(folder, 'file-'))
+  await gguf.write({ model, plan: densePlan(model.spec), method: 'dense', folder: to, ggufTypes })
+  await model.close()
+  return (await gguf.filesIn?.(to))?.[0]?.path ?? ''
+}
+
+test('a head that repeats the embedding in a GGUF file counts once, as in the file that stores both as one', async () => {
+  const alike = await asFile(
+    await withOwnHead('qwen2-tiny-tied', (values) => values.map((value, i) => value * (1 + 0.01 * Math.sin(i)))),
+    'F16',
+  )
+  const other = await asFile(await withOwnHead('qwen2-tiny-tied', (values) => values.map((_, i) => values.at(-i) as number)), 'F16')
+  const { total: tied } = (await describeModel(await referenceModel('qwen2-tiny-tied'))).parameters
+  const model = await openModel(alike)
+  const matrix = model.spec.vocabulary * model.spec.hidden
+  expect(model.spec.head.weight).not.toBe(model.spec.embedding)
+  await model.close()
+  expect([(await describeModel(alike)).parameters.total, (await describeModel(other)).parameters.total]).toEqual([tied, tied + matrix])
+  const parametersOf = ({ document }: Awaited<ReturnType<typeof run>>) => document.measures.find(({ name }) => name === 'parameters')?.value
+  const plain = await run(alike, 'Q8_0')
+  const shared = await run(alike, `MIXED:${plain.bytes}`)
+  expect(shared.document.plan.types).toMatchObject({ 'output.weight': 'embedding' })
+  expect([parametersOf(plain), parametersOf(shared)]).toEqual([tied, tied])
 })
 
 test('the bytes of a file are divided between parts and bits: fewer bytes remove more, and enough of them nothing', async () => {

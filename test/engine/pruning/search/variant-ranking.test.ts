@@ -53,8 +53,17 @@ describe('certified scores', () => {
 
   test('errors of earlier rounds widen the bound', async () => {
     const exact = [1, 1.1, 1.2, 1.3]
-    expect((await choose(exact, exact, 1, [{ rescored: 20, error: 0.08 }])).asked).toEqual([0, 1, 2])
+    expect((await choose(exact, exact, 1, [{ rescored: 20, error: 0.065 }])).asked).toEqual([0, 1, 2])
     expect((await choose(exact, exact, 1, [])).asked).toEqual([0, 1, 2, 3])
+  })
+
+  test('errors grow with scores, so a bad score with a large error widens the bound of good ones little', async () => {
+    const exact = [1, 1.05, 1.2, 8]
+    const { survivors, asked } = await choose(exact, [1.001, 1.05, 1.2, 8.1], 1, [])
+    expect(survivors).toEqual([0])
+    expect(asked).toEqual([0, 1, 2, 3])
+    // The error of 0.1 is an eightieth of its score.
+    expect((await choose(exact, exact, 1, [{ rescored: 20, error: 0.1 / 8 }])).asked).toEqual([0, 1])
   })
 
   test('NaN is scored again', async () => {
@@ -99,11 +108,12 @@ describe('certified scores', () => {
       [2, 2, 2, 2],
     ]
     const estimates = exact.map((own, place) => own.map((score) => score + 0.02 * (place % 2)))
-    const { survivors, estimated, asked } = await chooseByWindows(exact, estimates, 1)
+    const earlier = [{ rescored: 20, error: 0.015 }]
+    const { survivors, estimated, asked } = await chooseByWindows(exact, estimates, 1, earlier)
     expect(survivors).toEqual([0])
     expect(asked).toEqual(['0/0', '0/1', '1/0', '1/1'])
     expect(estimated).toEqual([0, 1, 2])
-    const close = await chooseByWindows([[1.2, 1, 1, 1], [1, 1.066, 1.066, 1.066], ...exact.slice(2)], estimates, 1)
+    const close = await chooseByWindows([[1.2, 1, 1, 1], [1, 1.066, 1.066, 1.066], ...exact.slice(2)], estimates, 1, earlier)
     expect({ survivors: close.survivors, estimated: close.estimated }).toEqual({ survivors: [1], estimated: [2] })
   })
 

@@ -55,6 +55,21 @@ test('a step that resumed from a state counts the seconds before it, also for an
   await model.close()
 })
 
+test('a phase within another counts once', async () => {
+  const steps = new RunSteps(hostOf(new Map()))
+  const wait = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds))
+  const start = performance.now()
+  await steps.time('inference', async () => {
+    await steps.time('writing the dense file', () => wait(60))
+    await wait(20)
+  })
+  const whole = (performance.now() - start) / 1000
+  const { inference = 0, 'writing the dense file': writing = 0 } = steps.seconds
+  expect(writing).toBeGreaterThan(0.05)
+  expect(inference).toBeLessThan(writing)
+  expect(inference + writing).toBeLessThanOrEqual(whole)
+})
+
 test('the seconds of a recovery include those of steps that another run computed', async () => {
   const stored = new Map<string, StepResult>()
   const source = join(import.meta.dirname, '../../../fixtures/reference/calibration-windows.json')

@@ -65,3 +65,16 @@ test('runs that a comparison cannot take are counted', async () => {
   await loaded
   expect([waiting[0]?.ids.length, compare.leftOut]).toEqual([500, 3])
 })
+
+test('results are shown before the titles of options are known, which only tables wait for', async () => {
+  const titles = Promise.withResolvers<void>()
+  const compare = new CompareState(() => titles.promise)
+  router.replaceQuery({ runs: 'a' })
+  const loaded = compare.load()
+  await eventually(() => waiting.length === 1, 'the request')
+  waiting[0]?.answer()
+  await loaded
+  expect([shownIds(compare), compare.titled]).toEqual([['a'], false])
+  titles.resolve()
+  await eventually(() => compare.titled, 'the titles')
+})

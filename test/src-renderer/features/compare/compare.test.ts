@@ -60,9 +60,12 @@ describe('table', () => {
     expect(perplexity?.cells[0]).toMatchObject({ delta: null, best: false })
   })
 
-  test('differences carry sign and direction, the best of the others is marked', () => {
-    expect(perplexity?.cells[1]).toMatchObject({ delta: { text: '+47 %', better: false }, best: true })
+  test('differences carry sign and direction, the best of the others at each sparsity is marked', () => {
+    expect(perplexity?.cells[1]).toMatchObject({ delta: { text: '+47 %', better: false }, best: false })
     expect(perplexity?.cells[2]).toMatchObject({ delta: { text: '+513 %', better: false }, best: false })
+    const rival = subjectData.toSubject(groupOverSeeds([run('c', 'zeros', 0.5, 460)])[0] as SeedGroup, 'dense')
+    const [line] = lineData.comparisonLines([...subjects, rival], subjects[0] ?? null, columns, titles)
+    expect(line?.cells.map(({ best }) => best)).toEqual([false, false, true, false])
   })
 
   test('a run of a model that was replaced since the baseline was computed has no difference to it', () => {
@@ -120,11 +123,11 @@ describe('table', () => {
     expect([line?.title, line?.cells[0]?.text]).toEqual(['Calibration text', 'own.txt'])
   })
 
-  test('a value has the digits that fit its spread, a factor for perplexities', () => {
+  test('a mean over seeds has its 95 % interval', () => {
     const seeds = groupOverSeeds([run('x', '2ssp', 0.5, 21), run('y', '2ssp', 0.5, 23, 1)])
     const over = seeds.map((group) => subjectData.toSubject(group, null))
     const [line] = lineData.comparisonLines(over, null, columns, titles)
-    expect(line?.cells[0]).toMatchObject({ text: '22.0', spread: '×/÷ 1.07' })
+    expect(line?.cells[0]).toMatchObject({ text: '21.98', spread: '[12.33, 39.17]' })
   })
 })
 

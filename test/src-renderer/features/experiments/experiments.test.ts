@@ -90,15 +90,19 @@ test('runs of a model that was replaced are compared with the baseline of that m
   expect(experiments.changedModelsText(['tiny'])).toContain('The model tiny was replaced')
 })
 
-test('where every amount is a size or a speed, the outcome is shown by file size', () => {
-  const asked = (amounts: object[]) => experiments.acrossOf(grid.parse({ models: ['model-a'], methods: [], amounts }))
-  expect(asked([{ bytes: 9e6, format: 'gguf' }])).toBe('size')
-  expect(asked([{ tokensPerSecond: 30 }])).toBe('size')
-  expect([asked([{ sparsity: 0.5 }]), asked([]), asked([{ sparsity: 0.5 }, { bytes: 9e6, format: 'gguf' }])]).toEqual(
-    Array(3).fill('sparsity'),
-  )
+test('the outcome is shown by what every amount limits: the size of the file, or its speed once it was measured', () => {
+  const decode = { name: 'tokens per second', dataset: 'decode in llama.cpp', value: 40, unit: 'tokens/s', best: 40 }
   const size = { name: 'size', dataset: '', value: 7e6, unit: 'bytes', best: 7e6 }
-  const sized = runs.slice(1, 2).map((one) => ({ ...one, measures: [...one.measures, size] }))
-  expect(experiments.pointsOf([groupOverSeeds(sized)], 'perplexity/test', 'size').map(({ x }) => x)).toEqual([7e6])
-  expect(experiments.pointsOf([groupOverSeeds(runs)], 'perplexity/test', 'size')).toEqual([])
+  const timed = runs.map((one) => ({ ...one, parameters: {}, measures: [...one.measures, size, decode] }))
+  const asked = (amounts: object[], of: object[] = timed) =>
+    experiments.acrossOf(grid.parse({ models: ['model-a'], methods: [], amounts }), of as Parameters<typeof experiments.acrossOf>[1])
+  const [bytes, speed] = [asked([{ bytes: 9e6, format: 'gguf' }]), asked([{ tokensPerSecond: 30 }])]
+  expect([bytes, speed].map(experiments.axisTitle)).toEqual(['file size', 'tokens a second while writing'])
+  expect(asked([{ tokensPerSecond: 30 }], []), 'while nothing is measured').toBe(bytes)
+  expect([asked([{ sparsity: 0.5 }]), asked([]), asked([{ sparsity: 0.5 }, { bytes: 9e6, format: 'gguf' }])]).toEqual([null, null, null])
+  const places = (of: typeof timed, across: typeof bytes) =>
+    experiments.pointsOf([groupOverSeeds(of)], 'perplexity/test', across).map(({ x }) => x)
+  expect(places(timed.slice(1, 2), bytes)).toEqual([7e6])
+  expect(places(timed.slice(1, 2), speed)).toEqual([40])
+  expect(experiments.pointsOf([groupOverSeeds(runs)], 'perplexity/test', bytes)).toEqual([])
 })

@@ -5,6 +5,7 @@ import {
   choosePreset,
   fitText,
   measuredAs,
+  measuringText,
   mlpText,
   parseHubName,
   replaceById,
@@ -16,6 +17,13 @@ test('hub names are read with a revision or from an address, and nothing else', 
   expect(parseHubName('owner/name@refs/pr/1')).toEqual({ name: 'owner/name', revision: 'refs/pr/1' })
   expect(parseHubName('https://hub.example/owner/name/')).toEqual({ name: 'owner/name' })
   for (const text of ['', 'name', 'a/b/c', 'owner/na me']) expect(parseHubName(text), text).toBeNull()
+})
+
+test('the measurement of a begin token says how much of the model it has read, and then how far it is', () => {
+  const transfer = { status: 'running', doneBytes: 0, totalBytes: null } as Transfer
+  expect([null, transfer].map(measuringText)).toEqual(['Measuring …', 'Measuring …'])
+  expect(measuringText({ ...transfer, doneBytes: 499, totalBytes: 1000 })).toBe('Reading 49 %')
+  expect(measuringText({ ...transfer, doneBytes: 1000, totalBytes: 1000, turns: { done: 30, total: 60 } })).toBe('Measuring 50 %')
 })
 
 test('a model fits where its weights fit in memory as float32', () => {

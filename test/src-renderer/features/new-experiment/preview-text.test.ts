@@ -1,5 +1,11 @@
 import { expect, test } from 'vitest'
-import { formatText, removalText, rowTitle, timeText } from '../../../../src-renderer/features/new-experiment/preview-text.ts'
+import {
+  formatText,
+  groupProblems,
+  removalText,
+  rowTitle,
+  timeText,
+} from '../../../../src-renderer/features/new-experiment/preview-text.ts'
 
 test('a combination is identified by what it removes', () => {
   const preview = { attentionRemoved: 3, blocksRemoved: null, neuronsRemovedPerBlock: 224 } as Parameters<typeof removalText>[0]
@@ -27,11 +33,25 @@ test('no two rows of the preview have the same name, with two models in several 
   expect(titles(new Map([['a', 'tiny']]))).toEqual(names)
 })
 
-test('the time of runs that measure a speed first is unknown, and other times are measured soon', () => {
+test('a time that one run lacks is unknown, and times that all lack are measured soon', () => {
   const range = { low: 60, likely: 120, high: 240 }
   const preview = (seconds: object | null, ...own: (object | null)[]) =>
     ({ seconds, problems: [], combinations: own.map((each) => ({ seconds: each })) }) as unknown as Parameters<typeof timeText>[0]
   expect(timeText(preview(range, range))).toMatch(/min/)
   expect(timeText(preview(null, range, null))).toBe('time unknown')
   expect(timeText(preview(null, null))).toBe('measuring speed …')
+})
+
+test('problems of a task that cannot be downloaded wait for it, whatever they begin with; others stay', () => {
+  const gsm8k = { id: 'gsm8k', title: 'GSM8K' }
+  const field = 'measures.0'
+  const { absent, others } = groupProblems([
+    { code: 'unreachable', field, message: 'The hub does not answer.', absent: gsm8k },
+    { code: 'invalid', field, message: 'Answers of GSM8K do not fit this context.', of: gsm8k },
+    { code: 'invalid', field, message: 'GSM8K asks for a chat template.' },
+    { code: 'invalid', field, message: 'IFEval has no room.', of: { id: 'ifeval', title: 'IFEval' } },
+    { code: 'invalid', field: 'measures.1', message: 'IFEval has no room.' },
+  ])
+  expect([...absent]).toEqual([['gsm8k', 'GSM8K']])
+  expect(others).toEqual(['GSM8K asks for a chat template.', 'IFEval has no room.'])
 })

@@ -105,3 +105,16 @@ test('a model whose sizes cannot be known starts nothing, and says why', async (
   void quick.start('')
   expect([quick.starting, quick.problem]).toEqual([false, 'No method can prune this model.'])
 })
+
+test('after a look at speeds, a model without sizes still says why, and a press starts nothing', async () => {
+  const { quick } = form('a')
+  ;(await asked('experiments.sizes')).fail('No method can prune this model.')
+  await eventually(() => quick.problem !== '', 'the problem')
+  quick.want({ kind: 'speed', tokensPerSecond: 30 })
+  quick.lookAt('a', null, { tokensPerSecond: 30 })
+  expect(quick.problem).toBe('')
+  quick.want({ kind: 'size' })
+  quick.lookAt('a', null, null)
+  void quick.start('')
+  expect([quick.starting, quick.problem]).toEqual([false, 'No method can prune this model.'])
+})

@@ -1,7 +1,8 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import type { GenerationEvent } from '#contract/playground/generation.ts'
 import * as answers from '../../../../src-renderer/features/playground/answers.ts'
 import { sharedShare, sharedTokens } from '../../../../src-renderer/features/playground/answers.ts'
+import { keptPrompts } from '../../../../src-renderer/features/playground/kept-prompts.ts'
 
 describe('differences to the dense answer', () => {
   test('mark tokens that the reference lacks, and find the common ones again after them', () => {
@@ -137,4 +138,25 @@ describe('code', () => {
     expect(['Qwen2.5-Coder-0.5B', 'starcoder2-3b', 'CodeLlama-7b'].map(answers.isCodeModel)).toEqual([true, true, true])
     expect(['decoder-350m', 'encoder', 'SmolLM2-135M'].map(answers.isCodeModel)).toEqual([false, false, false])
   })
+})
+
+test('prompts survive another screen, and what is damaged or not allowed is left alone', () => {
+  const kept = new Map<string, string>()
+  vi.stubGlobal('sessionStorage', {
+    getItem: (key: string) => kept.get(key) ?? null,
+    setItem: (key: string, value: string) => kept.set(key, value),
+  })
+  try {
+    expect(keptPrompts.get()).toEqual([''])
+    keptPrompts.set(['One', 'Two'])
+    expect(keptPrompts.get()).toEqual(['One', 'Two'])
+    for (const damaged of ['{', '[]', '[1]']) {
+      for (const key of kept.keys()) kept.set(key, damaged)
+      expect(keptPrompts.get()).toEqual([''])
+    }
+  } finally {
+    vi.unstubAllGlobals()
+  }
+  keptPrompts.set(['One'])
+  expect(keptPrompts.get(), 'without storage').toEqual([''])
 })

@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'vitest'
+import { inspection } from '#contract/inspection/inspection.ts'
+import { measureRequest } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
-import { listPhases, reproducedNumbers, takeEvent, takeProgress } from '../../../../src-renderer/features/run/live-run.ts'
+import { partTitles } from '#contract/runs/time/progress.ts'
+import { listPhases, reproducedNumbers, takeEvent, takeProgress, undecidedText } from '../../../../src-renderer/features/run/live-run.ts'
 
 const run = {
   status: 'running',
@@ -47,12 +50,33 @@ test('only the newest phase is under way, all earlier ones are over', () => {
     ['scoring', 'done'],
     ['perplexity', 'running'],
   ])
-  expect(listPhases(run, phases).map(({ name }) => name)).toEqual(['open', 'scoring', 'perplexity'])
-  expect(listPhases({ ...run, status: 'done' }, phases).map(({ name }) => name)).toEqual(['open'])
+  expect(listPhases(run, phases).map(({ name }) => name)).toEqual(['Reading the model', 'scoring', 'perplexity'])
+  expect(listPhases({ ...run, status: 'done' }, phases).map(({ name }) => name)).toEqual(['Reading the model'])
   expect(listPhases({ ...run, status: 'paused' }, phases).map(({ name, state }) => [name, state])).toEqual([
-    ['open', 'done'],
+    ['Reading the model', 'done'],
     ['scoring', 'done'],
     ['perplexity', 'stopped'],
+  ])
+})
+
+test('every part of a run that the engine times has a title in words, and one of another version gets a capital', () => {
+  const kinds = [...measureRequest.options, ...inspection.options].map(({ shape }) => shape.kind.value)
+  const parts = [...kinds, ...Object.keys(partTitles)]
+  const named = listPhases({ ...run, status: 'done', phaseSeconds: Object.fromEntries(parts.map((part) => [part, 1])) }, [])
+  for (const { name } of named) expect(parts).not.toContain(name)
+  for (const kind of kinds) expect(Object.keys(partTitles)).toContain(kind)
+  expect(listPhases({ ...run, phaseSeconds: { 'older part': 1 } }, []).map(({ name }) => name)).toEqual(['Older part'])
+})
+
+test('a run without decisions says whether it scores, waits for memory, or has nothing to decide', () => {
+  const textOf = (changes: Partial<RunDetail>, waits = false) =>
+    undecidedText({ ...run, method: '2ssp', baseline: false, ...changes }, waits)
+  expect(textOf({})).toBe('No decision yet. The method is still scoring.')
+  expect(textOf({}, true)).toBe('No decision yet. The run waits for memory.')
+  expect(textOf({ status: 'done' })).toBe('This run made no decisions.')
+  expect([textOf({ method: 'dense' }), textOf({ method: 'dense', baseline: true }, true)]).toEqual([
+    'Unpruned file: nothing is removed.',
+    'Unpruned baseline: nothing is removed.',
   ])
 })
 

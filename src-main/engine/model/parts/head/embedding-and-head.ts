@@ -69,6 +69,9 @@ function scaleRows(rows: Tensor2D, scale: number | undefined): Tensor2D {
   return scaled
 }
 
+/** Roundings of one matrix to 2 and 8 bits are more alike than this cosine; two trained matrices are nowhere near. */
+const leastLikeness = 0.8
+
 /**
  * Everything outside the block stack: embedding, final norm and head. Embedding and head are either in memory or read from disk in rows.
  */
@@ -126,6 +129,28 @@ export class Vocabulary {
   static parameters(spec: DecoderSpec): number {
     const biases = (spec.finalNorm.bias ? spec.hidden : 0) + (spec.head.bias ? spec.vocabulary : 0)
     return Vocabulary.bytes(spec) / 4 + spec.hidden + biases
+  }
+
+  /**
+   * The same, but a head that repeats the embedding counts once, as in a model whose head is tied. GGUF files of such models often store the
+   * matrix twice, rounded differently, so a few rows decide.
+   */
+  static async distinctParameters(checkpoint: Checkpoint, spec: DecoderSpec): Promise<number> {
+    const all = Vocabulary.parameters(spec)
+    const isSeparate = spec.head.weight !== spec.embedding && spec.sliceWidth === undefined
+    if (!isSeparate || !checkpoint.path.endsWith('.gguf')) return all
+    const [rows = 0] = checkpoint.tensors.get(spec.embedding)?.shape ?? []
+    let [product, own, other] = [0, 0, 0]
+    for (const share of [0.25, 0.5, 0.75]) {
+      const range = { first: Math.floor(share * rows), count: 1 }
+      const [embedded, head] = [await readValues(checkpoint, spec.embedding, range), await readValues(checkpoint, spec.head.weight, range)]
+      for (const [column, value] of embedded.entries()) {
+        product += value * (head[column] ?? 0)
+        own += value ** 2
+        other += (head[column] ?? 0) ** 2
+      }
+    }
+    return product > leastLikeness * Math.sqrt(own * other) ? all - spec.vocabulary * spec.hidden : all
   }
 
   /** Reads the final norm, and with `resident` also embedding and head. */

@@ -1,11 +1,14 @@
 import { expect, test } from 'vitest'
 import type { FormatOutline } from '#contract/exports/exports.ts'
+import type { Transfer } from '#contract/models/models.ts'
 import {
   arrangeOutlines,
   choiceKey,
   measuredKey,
   memoryByContext,
   openLines,
+  savingShare,
+  savingText,
 } from '../../../../../src-renderer/features/run/dialogs/save-choices.ts'
 
 const outline = (format: string, type: string | null, problem: string | null = null): FormatOutline => ({
@@ -39,6 +42,19 @@ test('the measured way is the type of the weights, or what the run was sized or 
   expect(measuredKey({ weights: 'Q2_K', amount: { bytes: 1e6, format: 'gguf' } })).toBe('gguf Q2_K')
   expect(measuredKey({ amount: { bytes: 1e6, format: 'stock' } })).toBe('stock')
   expect(measuredKey({ amount: { tokensPerSecond: 30 } })).toBe('gguf F16')
+})
+
+test('one file that is opened again has no count, and of several the one that is open', () => {
+  const saving: Transfer = {
+    ...({ id: 't', kind: 'export', name: 'tiny', status: 'running' } as const),
+    ...{ doneBytes: 0, totalBytes: 2e6, bytesPerSecond: null, secondsLeft: null, model: null, problem: null },
+  }
+  expect(savingText(saving, 'Another process uses the memory.')).toBe('Another process uses the memory.')
+  expect([savingText({ ...saving, doneBytes: 1e6 }, null), savingShare({ ...saving, doneBytes: 1e6 })]).toEqual(['1 MB of 2 MB', 0.5])
+  const opened = (done: number, total: number) => ({ ...saving, doneBytes: 2e6, opened: { done, total } })
+  expect([savingText(opened(0, 1), null), savingShare(opened(0, 1))]).toEqual(['Reopening and comparing …', null])
+  expect([savingText(opened(1, 5), null), savingShare(opened(1, 5))]).toEqual(['Reopening and comparing: file 2 of 5', 0.2])
+  expect(savingText({ ...opened(1, 1), status: 'done' }, null)).toBe('Saved, reopened and compared.')
 })
 
 test('the lines for other programs quote a path and name the type’s own Modelfile', () => {
