@@ -13,8 +13,9 @@ import { disposeKept, type KeptPart, partBackward, partForward, type TrainingCal
 import { viewWithPlan } from '#engine/model/views/view.ts'
 import { isAttention, type Part } from '#engine/model/weights/weights.ts'
 import { splitTwoStage } from '#engine/pruning/methods/2ssp.ts'
+import { LowRank } from '#engine/pruning/recovery/low-rank.ts'
 import { type Batch, TrainingPass } from '#engine/pruning/recovery/pass.ts'
-import { Student } from '#engine/pruning/recovery/student.ts'
+import { type KeptMasters, Student } from '#engine/pruning/recovery/student.ts'
 import { trainStep } from '#engine/pruning/recovery/training.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
@@ -24,15 +25,20 @@ import { Side } from './against/side.ts'
 import { findTorchPython } from './against/torch-python.ts'
 
 /**
- * Speed of recovery training, without the dense model's pass: `npm run bench -- recovery [MODEL] [--float32] [--torch [--python PATH]]`.
- * Prints tokens a second, and the processor time of a token in each phase of a step; with --torch beside the same training in plain PyTorch, in turns. MODEL is pruned by half as 2SSP divides it (the first
+ * Speed of recovery training, without the dense model's pass: `npm run bench -- recovery [MODEL] [--float32] [--keeps values|shapes] [--torch [--python PATH]]`.
+ * Prints tokens a second, and the processor time of a token in each phase of a step; with --torch beside the same training in plain PyTorch, in turns. --keeps trains a change of low rank to weights in memory or read in each pass. MODEL is pruned by half as 2SSP divides it (the first
  * neurons, every other attention: only shapes matter here); without one it is the SmolLM2-shaped model of the other benchmarks.
  */
 
 const [tokens, windowsTogether, batchesPerStep, steps] = [512, 4, 1, 3]
 const rows = tokens * windowsTogether
 const { values: flags, positionals } = parseArgs({
-  options: { torch: { type: 'boolean', default: false }, python: { type: 'string' }, float32: { type: 'boolean', default: false } },
+  options: {
+    torch: { type: 'boolean', default: false },
+    python: { type: 'string' },
+    float32: { type: 'boolean', default: false },
+    keeps: { type: 'string', default: 'moments' },
+  },
   allowPositionals: true,
 })
 const [path] = positionals
@@ -44,13 +50,15 @@ mkdirSync(home, { recursive: true })
 const model = await openModel(path ?? (await makeModel(home, smolShape)))
 const plan = halfOf(model.spec)
 const { spec } = viewWithPlan(model, plan)
-const student = await Student.open(model, spec, plan, undefined)
+const student = await Student.open(model, spec, plan, undefined, flags.keeps as KeptMasters)
+const factors = flags.keeps === 'moments' ? undefined : new LowRank(student)
+const trained = factors ?? student
 let head: FrozenHead | undefined
 await model.vocabulary.forEachHeadChunk((chunk) => {
   head = new FrozenHead(chunk, products)
 })
 const frozen = head as FrozenHead
-console.log(`${title}\n${products}, ${(student.size / 1e6).toFixed(1)} million weights trained, ${rows} rows together`)
+console.log(`${title}\n${products}, ${(trained.size / 1e6).toFixed(1)} million weights trained, ${rows} rows together`)
 await timePhases()
 await timeSteps()
 
@@ -131,7 +139,8 @@ async function timePhases(): Promise<void> {
 
 /** Whole steps as in training, in turns with PyTorch's if requested; the first ones are for warming up. */
 async function timeSteps(): Promise<void> {
-  const pass = new TrainingPass(student, model.vocabulary, frozen, { products, keeps: true })
+  const gradientsOf = factors && ((name: string, gradient: Tensor) => factors.gradientsOf(name, gradient))
+  const pass = new TrainingPass(student, model.vocabulary, frozen, { products, keeps: true, gradientsOf })
   const reference = flags.torch ? await openReference() : undefined
   const all = rows * batchesPerStep
   const sums = { ours: [0, 0], torch: [0, 0] }
@@ -147,7 +156,7 @@ async function timeSteps(): Promise<void> {
     const made = Array.from({ length: batchesPerStep }, makeBatch)
     const batches = made.map((batch) => () => Promise.resolve(batch))
     const [start, before] = [performance.now(), process.cpuUsage()]
-    await trainStep(student, pass, batches, all, { step: step + 1, rate: 1e-5 })
+    await trainStep(trained, pass, batches, all, { step: step + 1, rate: 1e-5 })
     const { user, system } = process.cpuUsage(before)
     count('ours', step, (performance.now() - start) / 1000, (user + system) / 1e6)
     const answer = await reference?.ask({ command: 'step' })

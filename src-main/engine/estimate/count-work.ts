@@ -27,18 +27,21 @@ import { isTaskId, tasks } from '#engine/evaluation/tasks/index.ts'
 import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
 import { isWrittenTaskId, writtenTasks } from '#engine/evaluation/written/index.ts'
 import { readWritten } from '#engine/evaluation/written/questions.ts'
+import { expectedPlans } from '#engine/export/check-save.ts'
 import { weighingPhase, weighingText } from '#engine/export/gguf/importances.ts'
 import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
 import { measuringSensitivity, mixedWindows, pricingTypes } from '#engine/export/mixed-types/mixed-types.ts'
+import { divideMemory } from '#engine/model/model.ts'
 import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import { addPasses, type Method, parseOptions } from '#engine/pruning/method.ts'
 import { rowsOf } from '#engine/pruning/methods/vocabulary.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
-import { readingDense } from '#engine/pruning/recovery/final-states.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
 import { ownPartOf } from '#engine/pruning/recovery/held-out.ts'
 import { recoveryPhases } from '#engine/pruning/recovery/recover.ts'
+import { roomFor } from '#engine/pruning/recovery/recovery-budget.ts'
 import { recovering } from '#engine/pruning/recovery/training.ts'
 import { writingText, writtenTogether } from '#engine/pruning/recovery/written-text.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
@@ -357,15 +360,22 @@ class RequestWork {
   }
 
   /** A recovery given in minutes takes that long; one given in tokens is estimated. */
-  async #recovery({ amount, text }: NonNullable<RunRequest['recover']>): Promise<PhaseWork[]> {
+  async #recovery({ amount, text, trains }: NonNullable<RunRequest['recover']>): Promise<PhaseWork[]> {
     if ('minutes' in amount) return [{ ...noWork, phase: recovering, part: 'recovery', seconds: 60 * amount.minutes }]
     const { windows, tokens } = await this.#counts.count({ ...text, windows: Math.max(1, Math.round(amount.tokens / text.sequenceLength)) })
     const kinds = heldOutKinds.length + (ownPartOf(text) ? 1 : 0)
-    const phases = recoveryPhases(this.#counts.model.spec.blocks.length, windows, kinds, this.#counts.left).map((phase) => ({
-      ...this.#counts.timed(phase, 'recovery', tokens),
-      faster: phase.phase === readingDense ? this.#counts.rankingProducts() : trainingProducts,
-    }))
-    return [this.#counts.readingOf(windows * tokens), ...this.#writing(windows * tokens * writtenShare(text)), ...phases]
+    const { spec } = this.#counts.model
+    const { memoryBytes } = this.#counts.request
+    const [plan = densePlan(spec)] = expectedPlans(spec, this.#counts.request)
+    const room = roomFor(divideMemory(spec, memoryBytes).left, spec, plan, text.sequenceLength, trains)
+    const { phases, making } = recoveryPhases(spec.blocks.length, windows, kinds, this.#counts.left, room)
+    const [dense, training] = phases.map((phase) => this.#counts.timed(phase, 'recovery', tokens)) as [PhaseWork, PhaseWork]
+    return [
+      this.#counts.readingOf(windows * tokens),
+      ...this.#writing(windows * tokens * writtenShare(text)),
+      { ...dense, faster: this.#counts.rankingProducts() },
+      { ...training, faster: trainingProducts, decoded: making },
+    ]
   }
 
   /** Measuring importances, for weight types that weight errors by them. Runs of one plan share the importances, whatever their type. */

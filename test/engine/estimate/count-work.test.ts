@@ -264,6 +264,14 @@ describe('the work of a run', () => {
     }
   })
 
+  test('counts the time in which a low-rank recovery makes the weights that it does not keep', async () => {
+    const asked = (trains: 'all' | 'low-rank') => ({ amount: { tokens: 4096 }, text: text('calibration.txt'), trains })
+    const made = async (trains: 'all' | 'low-rank') =>
+      (await workOf(model, request({ recover: asked(trains) }))).phases.reduce((sum, { decoded }) => sum + decoded, 0)
+    expect(await made('all')).toBe(0)
+    expect(await made('low-rank')).toBeGreaterThan(0)
+  })
+
   test('counts a recovery by its tokens, or takes its minutes unchanged', async () => {
     const recover = (amount: { tokens: number } | { minutes: number }) => request({ recover: { amount, text: text('calibration.txt') } })
     const [few, many] = [await partOf(recover({ tokens: 512 }), 'recovery'), await partOf(recover({ tokens: 4096 }), 'recovery')]

@@ -97,12 +97,18 @@ async function readReplaced(
 }
 
 /** Turns the stored tensors of a part into weights as the decoder uses them, which belong to the caller. */
-export function weightsOf(stored: Readonly<Record<string, StoredValues>>, spec: DecoderSpec, part: Part) {
+export const weightsOf = (stored: Readonly<Record<string, StoredValues>>, spec: DecoderSpec, part: Part) =>
+  weightsFrom(Object.fromEntries(Object.entries(stored).map(([key, own]) => [key, () => tensorOf(own)])), spec, part)
+
+/** The same for tensors that are made when they are needed. */
+export function weightsFrom(made: Readonly<Record<string, () => Tensor>>, spec: DecoderSpec, part: Part) {
   const named: PackedPart = Object.fromEntries(
-    Object.entries(stored).map(([key, { values, shape }]): [string, NamedTensor] => [
+    Object.entries(made).map(([key, unpack]): [string, NamedTensor] => [
       key,
-      { name: key, unpack: () => tensor(values, [...shape]), countNonFinite: () => 0, dispose: () => undefined },
+      { name: key, unpack, countNonFinite: () => 0, dispose: () => undefined },
     ]),
   )
   return unpackPart(named, spec, part)
 }
+
+export const tensorOf = ({ values, shape }: StoredValues): Tensor => tensor(values, [...shape])

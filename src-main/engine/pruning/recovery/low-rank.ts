@@ -1,8 +1,8 @@
 import { add, matMul, mul, type Tensor, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import type { TensorsToStore } from '#engine/checkpoint/stored-tensors.ts'
 import { breathe } from '#engine/model/walk.ts'
+import { type StoredValues, tensorOf } from '#engine/model/weights/stored-part.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
-import { valuesOf } from '#engine/tensor/sums.ts'
 import type { Master, Student } from './student.ts'
 
 /** What training steps change: all weights of a student, or the factors of a change to them. */
@@ -23,8 +23,8 @@ const factor = 2
 
 /**
  * LoRA (arXiv 2106.09685): each projection W [R, C] of a student is W0 + 2 B A with B [R, 16] and A [16, C], and only A and B are trained.
- * B starts at zero. The student computes with the sums, so its tensors and those of a plan have their usual names and shapes. If the
- * student keeps no values, the sums are computed each time it reads W0.
+ * B starts at zero. The student computes with the sums, which it makes whenever it uses a part, so its tensors and those of a plan have
+ * their usual names and shapes.
  */
 export class LowRank implements Trained {
   readonly masters: ReadonlyMap<string, Master>
@@ -35,16 +35,16 @@ export class LowRank implements Trained {
     this.#student = student
     const masters = new Map<string, Master>()
     const random = new PythonRandom(0)
-    for (const [name, { values, shape, dtype }] of student.masters) {
+    for (const [name, { shape, dtype }] of student.masters) {
       const [rows, columns] = shape
       if (shape.length !== 2 || rows === undefined || columns === undefined) continue
       const normal = Float32Array.from({ length: rank * columns }, () => drawNormal(random) / Math.sqrt(columns))
       const [up, down] = [masterOf(new Float32Array(rows * rank), [rows, rank]), masterOf(normal, [rank, columns])]
-      this.#pairs.set(name, { start: student.keeps === 'shapes' ? undefined : values.slice(), up, down })
+      this.#pairs.set(name, { up, down })
       masters.set(`${name}.up`, { ...up, dtype }).set(`${name}.down`, { ...down, dtype })
     }
     this.masters = masters
-    student.changeBy((name, { values, shape }) => changed(values, shape, this.#pairs.get(name)))
+    student.changeBy((name, stored) => changed(stored, this.#pairs.get(name)))
   }
 
   get size(): number {
@@ -55,15 +55,8 @@ export class LowRank implements Trained {
     this.#student.release()
   }
 
-  async refresh(pause = breathe): Promise<void> {
-    this.#student.release()
-    for (const [name, pair] of this.#pairs) {
-      if (!pair.start) continue
-      const { values, shape } = this.#student.masters.get(name) as Master
-      values.set(changed(pair.start, shape, pair))
-      await pause()
-    }
-    await this.#student.refresh(pause)
+  refresh(pause = breathe): Promise<void> {
+    return this.#student.refresh(pause)
   }
 
   /**
@@ -95,21 +88,17 @@ export class LowRank implements Trained {
 }
 
 interface Pair {
-  /** The values of W0, unless they are read in each pass. */
-  readonly start: Float32Array | undefined
   readonly up: Master
   readonly down: Master
 }
 
 /** Returns W0 + 2 B A, or W0 if the tensor has no factors. */
-function changed(start: Float32Array, shape: readonly number[], pair: Pair | undefined): Float32Array {
-  if (!pair) return start
-  return valuesOf(() => add(tensor2d(start, shape as [number, number]), product(pair.up, pair.down)))
+function changed(start: StoredValues, pair: Pair | undefined): Tensor {
+  if (!pair) return tensorOf(start)
+  return tidy(() => add(tensorOf(start), matMul(mul(matrixOf(pair.up), factor), matrixOf(pair.down))))
 }
 
 const matrixOf = ({ values, shape }: Master): Tensor2D => tensor2d(values, shape as [number, number])
-
-const product = (up: Master, down: Master): Tensor2D => tidy(() => mul(matMul(matrixOf(up), matrixOf(down)), factor))
 
 const masterOf = (values: Float32Array, shape: readonly number[]): Master => ({
   values,

@@ -20,10 +20,10 @@ const bytesPerEntry = 4 * 5
  */
 const bytesPerGradient = 4 * 2
 
-/** Bytes per weight that only factors change: its original value, its changed value, and the value for computing. */
-const bytesPerFrozen = 4 * 3
+/** Bytes per weight of a part in use to which a change is added: its sum, the value for computing and its gradient. */
+const bytesPerUsed = 4 * 3
 
-/** Bytes per weight of a part that is read in each pass: stored, unpacked, sliced, changed, for computing, and its gradient. */
+/** The same for a part that is read in each pass, and cut after it was read: stored, unpacked and sliced as well. */
 const bytesPerRead = 4 * 6
 
 /** Matrices per tile: the logits of both models, their softmax, the difference and its scaled copy. */
@@ -46,6 +46,8 @@ export interface Room {
   readonly trains: TrainedWeights
   /** What stays in memory of each weight. */
   readonly masters: KeptMasters
+  /** Weights that the plan leaves. */
+  readonly entries: number
   /** Bytes that training then needs in addition to embedding and head. */
   readonly bytes: number
 }
@@ -85,33 +87,39 @@ export function trainedShapes(spec: DecoderSpec): Map<string, readonly number[]>
  */
 export function roomFor(freeBytes: number, dense: DecoderSpec, plan: Plan, tokens: number, wanted?: TrainedWeights): Room {
   const spec = specWithPlan(dense, plan)
-  const most = Math.max(1, Math.floor(mostRows(spec) / tokens))
   const ways = masterKinds.filter((masters) => wanted === undefined || wanted === trainedWith(masters))
   for (const masters of ways) {
-    const { fixed, gradients, kept, streams } = needsOf(dense, spec, tokens, masters)
+    const { entries, fixed, gradients, kept, streams } = needsOf(dense, spec, tokens, masters)
+    // Weights to which a change is added are made twice for each batch, so few and large batches are faster.
+    const most = Math.max(1, Math.floor((masters === 'moments' ? mostRows(spec) : tokensPerStep) / tokens))
     for (const keeps of [true, false]) {
       for (let together = most; together >= 1; together--) {
         // Windows that pass later find the sums of the earlier ones.
         const summed = together < most ? gradients / 2 : 0
         const bytes = fixed + Math.max(gradients, summed + together * (keeps ? kept : streams))
-        if (bytes <= freeBytes) return { together, keeps, trains: trainedWith(masters), masters, bytes }
+        if (bytes <= freeBytes) return { together, keeps, trains: trainedWith(masters), masters, entries, bytes }
       }
     }
   }
-  throw tooLarge(freeBytes, needsOf(dense, spec, tokens, ways.at(-1) ?? 'shapes'), tokens)
+  const needs = ways.map((masters) => needsOf(dense, spec, tokens, masters))
+  throw tooLarge(
+    freeBytes,
+    needs.reduce((least, other) => (other.fixed < least.fixed ? other : least)),
+    tokens,
+  )
 }
 
-/**
- * Returns the bytes of the training that needs the least memory: a low-rank change, one window at a time, of weights that are read in each
- * pass.
- */
+/** Returns the bytes of the training that needs the least memory: a low-rank change, one window at a time. */
 export function leastBytes(dense: DecoderSpec, plan: Plan, tokens: number): number {
-  const { fixed, gradients, kept, streams } = needsOf(dense, specWithPlan(dense, plan), tokens, 'shapes')
-  return fixed + Math.max(gradients, gradients / 2 + Math.min(kept, streams))
+  const needs = frozenKinds.map((masters) => needsOf(dense, specWithPlan(dense, plan), tokens, masters))
+  return Math.min(
+    ...needs.map(({ fixed, gradients, kept, streams }) => fixed + Math.max(gradients, gradients / 2 + Math.min(kept, streams))),
+  )
 }
 
 /** From the fastest kind of training to the one that needs the least memory. */
-const masterKinds: readonly KeptMasters[] = ['moments', 'values', 'shapes']
+const frozenKinds: readonly KeptMasters[] = ['values', 'shapes']
+const masterKinds: readonly KeptMasters[] = ['moments', ...frozenKinds]
 const trainedWith = (masters: KeptMasters): TrainedWeights => (masters === 'moments' ? 'all' : 'low-rank')
 
 /** Throws `out-of-memory` if the memory limit leaves embedding and head on disk. Every step reads all of both. */
@@ -139,7 +147,7 @@ function needsOf(dense: DecoderSpec, spec: DecoderSpec, tokens: number, masters:
   const changing = factors * bytesPerEntry + 8 * Math.max(...shapes.map((shape) => sizeOf([shape])))
   const weights = {
     moments: () => entries * bytesPerEntry,
-    values: () => entries * bytesPerFrozen + changing,
+    values: () => 4 * entries + largestPart(spec) * bytesPerUsed + changing,
     shapes: () => largestPart(dense) * bytesPerRead + changing,
   }[masters]()
   // Products with 16-bit operands need the head twice in 16 bits: for logits, and transposed for gradients.

@@ -1,14 +1,15 @@
-import { tensor1d } from '@tensorflow/tfjs-core'
+import { type Tensor, tensor1d } from '@tensorflow/tfjs-core'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { LateTensor, NamedTensor, TensorsToStore } from '#engine/checkpoint/stored-tensors.ts'
 import type { Model } from '#engine/model/model.ts'
 import { finalNormName, type PlanTensors, storedDtype, trainedName } from '#engine/model/views/plan-tensors.ts'
 import { breathe } from '#engine/model/walk.ts'
-import { readStoredPart, type StoredPart, type StoredValues, weightsOf } from '#engine/model/weights/stored-part.ts'
+import { readStoredPart, type StoredPart, type StoredValues, tensorOf, weightsFrom, weightsOf } from '#engine/model/weights/stored-part.ts'
 import { disposePart, normOf } from '#engine/model/weights/unpack.ts'
 import { blockOf, isAttention, type Part, type PartWeights, presentParts, readValues } from '#engine/model/weights/weights.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
+import { valuesOf } from '#engine/tensor/sums.ts'
 import { type Moments, sumOfSquares } from './adam.ts'
 
 /** A trained tensor: its float32 values, which steps change in place, and its moments. */
@@ -18,13 +19,13 @@ export interface Master extends Moments {
 }
 
 /**
- * What stays in memory of each trained tensor. `moments`: everything that a step needs. `values`: its values, because only a change to them
- * is trained. `shapes`: nothing, because values are read in each pass.
+ * What stays in memory of each trained tensor. `moments`: everything that a step needs. `values`: its values before training, because only a
+ * change is trained, which is added whenever a part is used. `shapes`: nothing, because these values are read in each pass.
  */
 export type KeptMasters = 'moments' | 'values' | 'shapes'
 
-/** Returns the values of a tensor with the trained change added. */
-export type Change = (name: string, tensor: StoredValues) => Float32Array
+/** Returns a tensor with the trained change added. */
+export type Change = (name: string, stored: StoredValues) => Tensor
 
 /**
  * The pruned model in training. It has master weights of the remaining block stack and the final norm, under the names that a plan uses,
@@ -42,8 +43,8 @@ export class Student {
   readonly #read: (part: Part) => Promise<StoredPart>
   readonly #weights = new Map<Part, PartWeights>()
   #finalNorm: NormWeights | undefined
-  /** The trained change to weights that are read in each pass. */
-  #change: Change = (_, { values }) => values
+  /** The trained change to weights that are not trained themselves. */
+  #change: Change = (_, stored) => tensorOf(stored)
 
   private constructor(
     spec: DecoderSpec,
@@ -101,7 +102,7 @@ export class Student {
     return [...this.masters.values()].reduce((sum, { values }) => sum + values.length, 0)
   }
 
-  /** Sets the trained change of weights that are read in each pass. */
+  /** Sets the trained change to weights that are not trained themselves. */
   changeBy(change: Change): void {
     this.#change = change
   }
@@ -110,11 +111,11 @@ export class Student {
     return this.#finalNorm as NormWeights
   }
 
-  /** Calls `compute` with the weights of a part. If they are read in each pass, they are disposed of afterwards. */
+  /** Calls `compute` with the weights of a part. If only a change to them is trained, they are disposed of afterwards. */
   async withPart<T>(part: Part, compute: (weights: PartWeights) => T): Promise<T> {
     const kept = this.#weights.get(part)
     if (kept) return compute(kept)
-    const weights = weightsOf(await this.#changed(part), this.spec, part)
+    const weights = weightsFrom(await this.#changed(part), this.spec, part)
     try {
       return compute(weights)
     } finally {
@@ -122,9 +123,14 @@ export class Student {
     }
   }
 
-  async #changed(part: Part): Promise<StoredPart> {
-    const stored = Object.entries(await this.#read(part))
-    return Object.fromEntries(stored.map(([key, own]) => [key, { ...own, values: this.#change(trainedName(this.spec, part, key), own) }]))
+  /** Returns functions that make the tensors of a part with the trained change added. */
+  async #changed(part: Part): Promise<Record<string, () => Tensor>> {
+    const stored = Object.entries(this.keeps === 'shapes' ? await this.#read(part) : this.#stored(part))
+    return Object.fromEntries(stored.map(([key, own]) => [key, () => this.#change(trainedName(this.spec, part, key), own)]))
+  }
+
+  #stored(part: Part): StoredPart {
+    return Object.fromEntries((this.#keys.get(part) ?? []).map((key) => [key, this.#master(trainedName(this.spec, part, key))]))
   }
 
   /** Frees the weights for computing, so that steps may change the masters, with which they share memory. */
@@ -139,10 +145,9 @@ export class Student {
   /** Derives the weights for computing from the masters. `pause` is called before each part and may throw. */
   async refresh(pause = breathe): Promise<void> {
     this.release()
-    for (const part of this.keeps === 'shapes' ? [] : this.parts) {
+    for (const part of this.keeps === 'moments' ? this.parts : []) {
       await pause()
-      const stored = (this.#keys.get(part) ?? []).map((key) => [key, this.#master(trainedName(this.spec, part, key))] as const)
-      this.#weights.set(part, weightsOf(Object.fromEntries(stored), this.spec, part))
+      this.#weights.set(part, weightsOf(this.#stored(part), this.spec, part))
     }
     const vector = (kind: 'weight' | 'bias') => tensor1d(this.#master(finalNormName(kind)).values)
     const { norm, finalNorm, logitScale } = this.spec
@@ -167,15 +172,16 @@ export class Student {
   }
 
   /**
-   * Returns the trained weights under a plan's names. Weights that are read in each pass are read while they are stored, each part once.
+   * Returns the trained weights under a plan's names. Those to which a change is added are made while they are stored, each part once.
    */
   tensors(): TensorsToStore {
-    if (this.keeps !== 'shapes') return this.masters
+    if (this.keeps === 'moments') return this.masters
     const tensors = new Map<string, NamedTensor | LateTensor>(this.masters)
-    let last: { readonly part: Part; readonly stored: Promise<StoredPart> } | undefined
+    let last: { readonly part: Part; readonly made: Promise<Record<string, () => Tensor>> } | undefined
     const read = async (part: Part, key: string) => {
-      if (last?.part !== part) last = { part, stored: this.#changed(part) }
-      return ((await last.stored)[key] as StoredValues).values
+      if (last?.part !== part) last = { part, made: this.#changed(part) }
+      const make = (await last.made)[key] as () => Tensor
+      return valuesOf(make)
     }
     for (const [part, keys] of this.#keys) {
       for (const key of keys) {

@@ -29,7 +29,7 @@ export async function openTraining(
   { keeps = true, products = 'float32', lowRank = false, signal }: Partial<PassOptions> & { readonly lowRank?: boolean } = {},
 ) {
   const view = viewWithPlan(model, plan)
-  const student = await Student.open(model, view.spec, plan, undefined)
+  const student = await Student.open(model, view.spec, plan, undefined, lowRank ? 'values' : 'moments')
   view.dispose()
   let head: FrozenHead | undefined
   await model.vocabulary.forEachHeadChunk((chunk: HeadChunk) => {
