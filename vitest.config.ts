@@ -44,7 +44,7 @@ sharing.push(
 
 /** Files that take most of the time: journeys in a browser, whole commands, killed processes, and every recorded model. `npm test -- --long` and `.ci/run` run them. */
 const long = [
-  'e2e/{bulk,clicks,journey,keyboard,numbers,quick,recovery,repair,truth,typed,what-broke}',
+  'e2e/{bulk,clicks,journey,keyboard,names-and-notes,numbers,quick,recovery,repair,truth,typed,what-broke}',
   'jobs/{kill,kill-recovery}',
   'services/{replaced-model,same-as-fresh}',
   'cli/{demo,prune,save-refusals}',

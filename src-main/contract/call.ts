@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { clusterName } from './clusters/clusters.ts'
 import type { ErrorCode } from './errors.ts'
-import { id, ids, moment, name, notes, tags } from './identifiers.ts'
+import { id, ids, moment, name, notes, notesBefore, tags } from './identifiers.ts'
 
 /** A call: its input, its output, and the errors that the caller can act on. Any call may also fail with `invalid` or `internal`. */
 export interface Call<I extends z.ZodType = z.ZodType, O extends z.ZodType = z.ZodType> {
@@ -27,6 +27,7 @@ export const executor = clusterName.nullable().default(null)
 export const annotations = z.object({
   name: name.optional(),
   notes: notes.optional(),
+  notesBefore,
   tags: tags.optional(),
   starred: z.boolean().optional(),
 })

@@ -8,6 +8,8 @@ export const ids = z.array(id).min(1).max(10_000)
 export const moment = z.number().int()
 export const name = z.string().trim().min(1).max(200)
 export const notes = z.string().max(100_000)
+/** The notes that an edit started from. If they were changed since, the edit is refused with `conflict` and the current notes. */
+export const notesBefore = notes.optional()
 const tag = z.string().trim().min(1).max(60)
 export const tags = z.array(tag).max(50)
 

@@ -44,12 +44,14 @@ export function notifyProblem(thrown: unknown): void {
   if (code !== 'unreachable') notify(message, { tone: 'warm' })
 }
 
-/** Runs an action. If it fails, shows why. */
-export async function attempt(action: () => Promise<unknown>): Promise<void> {
+/** Runs an action. If it fails, shows why. Returns whether it succeeded. */
+export async function attempt(action: () => Promise<unknown>): Promise<boolean> {
   try {
     await action()
+    return true
   } catch (thrown) {
     notifyProblem(thrown)
+    return false
   }
 }
 

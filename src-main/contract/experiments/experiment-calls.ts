@@ -50,6 +50,7 @@ export const experimentCalls = {
     idInput.extend(annotations.shape),
     experimentEntry,
     'not-found',
+    'conflict',
   ),
   'experiments.archive': call(
     'Archive an experiment with its runs. Queued runs become drafts; a running one is archived when it ends.',

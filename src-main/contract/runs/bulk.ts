@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { id, ids, notes, tags } from '../identifiers.ts'
+import { id, ids, notes, notesBefore, tags } from '../identifiers.ts'
 import { actionStatuses, canAct, type RunAction, type RunStatus, runStatus } from './run-status.ts'
 import { runFilter } from './runs.ts'
 
@@ -18,6 +18,7 @@ export const bulkAction = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('mark'),
     notes: notes.optional(),
+    notesBefore,
     addTags: tags.optional(),
     removeTags: tags.optional(),
     starred: z.boolean().optional(),
@@ -32,6 +33,8 @@ export const selectionState = z.object({
   tags: z.array(z.string()),
   /** Null if the notes differ. */
   notes: z.string().nullable(),
+  /** The number of runs that have notes. */
+  noted: z.number().int(),
   /** The ids of at most 500 runs, for screens that show the runs together. */
   ids: z.array(id),
 })
@@ -54,6 +57,7 @@ export type RunSelection = z.infer<typeof runSelection>
 export type SelectionInput = z.input<typeof runSelection>
 export type BulkKind = z.infer<typeof bulkKind>
 export type BulkAction = z.infer<typeof bulkAction>
+export type BulkInput = z.input<typeof bulkAction>
 export type SelectionState = z.infer<typeof selectionState>
 export type BulkResult = z.infer<typeof bulkResult>
 export type Undone = z.infer<typeof undone>

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { call, executor, idInput, idsInput, start, undoable } from '../call.ts'
 import { tableFormat } from '../comparison/table.ts'
 import { beginChoice } from '../data/begin-token.ts'
-import { id, name, notes, nothing, paths, tags, textFile } from '../identifiers.ts'
+import { id, name, notes, notesBefore, nothing, paths, tags, textFile } from '../identifiers.ts'
 import { tokenPage } from '../inspection/divergence.ts'
 import { inspection } from '../inspection/inspection.ts'
 import { bulkAction, bulkResult, runSelection, selectionState, undone } from './bulk.ts'
@@ -92,6 +92,7 @@ export const runCalls = {
     'Apply an action to all runs of a selection that allow it. Returns how many did.',
     z.object({ selection: runSelection, action: bulkAction }),
     bulkResult,
+    'conflict',
   ),
   'runs.undo': call(
     'Undo an action on several runs. Runs that changed since stay as they are.',
@@ -104,12 +105,14 @@ export const runCalls = {
     idsInput.extend({
       name: name.optional(),
       notes: notes.optional(),
+      notesBefore,
       addTags: tags.optional(),
       removeTags: tags.optional(),
       starred: z.boolean().optional(),
     }),
     entries,
     'not-found',
+    'conflict',
   ),
   'runs.enqueue': call('Queue drafts.', idsInput, entries, 'not-found', 'conflict'),
   'runs.pause': call('Pause runs at the next step; finished steps are kept.', idsInput, entries, 'not-found', 'conflict'),

@@ -66,11 +66,13 @@ export class RunQueries {
     return this.#values(text, where.values)
   }
 
-  /** Returns the notes of a selection's runs; null if they differ. */
-  selectedNotes(selection: RunSelection): string | null {
+  /** Returns the notes of a selection's runs, null if they differ, and how many of the runs have notes. */
+  selectedNotes(selection: RunSelection): { notes: string | null; noted: number } {
     const where = selectionWhere(selection)
-    const [notes = '', other] = this.#values<string>(`SELECT DISTINCT r.notes ${runSource} WHERE ${where.text} LIMIT 2`, where.values)
-    return other === undefined ? notes : null
+    const text = `SELECT r.notes AS notes, count(*) AS runs ${runSource} WHERE ${where.text} GROUP BY 1`
+    const found = this.#prepare(text).all(...where.values) as { notes: string; runs: number }[]
+    const noted = found.reduce((sum, { notes, runs }) => sum + (notes === '' ? 0 : runs), 0)
+    return { notes: found.length > 1 ? null : (found[0]?.notes ?? ''), noted }
   }
 
   /** Returns the first ids of a selection, `limit` at most. */

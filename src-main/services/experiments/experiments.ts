@@ -9,6 +9,7 @@ import type { Amount } from '#contract/runs/run-request.ts'
 import { addRanges, type RunEstimate } from '#contract/runs/time/estimate.ts'
 import { denseMethod, type GgufType } from '#contract/titles.ts'
 import { newId } from '#db/ids.ts'
+import { checkNotes } from '../check-notes.ts'
 import type { Calls } from '../context.ts'
 import { askDesk } from '../machine/ask-desk.ts'
 import { askCatalogue } from '../machine/catalogue.ts'
@@ -41,8 +42,11 @@ export class ExperimentsService extends Service {
     'experiments.quick': (request, signal) => this.#quick(request, signal),
     'experiments.create': (request) => this.#create(request),
     'experiments.grid': ({ id }) => this.#gridOf(id),
-    'experiments.update': ({ id, ...patch }) => {
-      this.history.experiments.patch(this.#find(id).id, patch)
+    'experiments.update': ({ id, notesBefore, ...patch }) => {
+      this.history.transaction(() => {
+        checkNotes(this.#find(id), { ...patch, notesBefore })
+        this.history.experiments.patch(id, patch)
+      })
       this.#tellRuns(id)
       return this.#tell(id)
     },

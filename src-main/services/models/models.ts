@@ -7,6 +7,7 @@ import type { FoundModel } from '#contract/models/models.ts'
 import { findCacheFolder } from '#hub/hub-cache.ts'
 import { checkRepository, checkRevision } from '#hub/names.ts'
 import { readSmallJson } from '#runtime/small-file.ts'
+import { checkNotes } from '../check-notes.ts'
 import type { Calls } from '../context.ts'
 import { Service } from '../service.ts'
 import { browse, checkpointAt } from './library-files.ts'
@@ -24,11 +25,14 @@ export class ModelsService extends Service {
     },
     'models.measureBegin': ({ id }) => this.parts.library.measureBegin(id),
     'models.found': () => findModels(),
-    'models.update': ({ id, ...patch }) => {
+    'models.update': ({ id, notesBefore, ...patch }) => {
       const { name } = this.parts.library.find(id)
       if (patch.name !== undefined && patch.name !== name && this.history.models.names().includes(patch.name))
         throw new EspalierError('conflict', `Another model is called "${patch.name}". Choose another name.`)
-      this.history.models.patch(id, patch)
+      this.history.transaction(() => {
+        checkNotes(this.parts.library.find(id), { ...patch, notesBefore })
+        this.history.models.patch(id, patch)
+      })
       return this.parts.library.tell(id)
     },
     'models.remove': ({ id, files }) => this.parts.library.remove(id, files),

@@ -15,6 +15,7 @@ import type { RunsChange } from '#db/runs/undos.ts'
 import { retirement } from '#jobs/run-actions.ts'
 import type { QueueChange } from '#jobs/run-queue.ts'
 import { ended } from '#jobs/run-recorder.ts'
+import { checkNotes } from '../check-notes.ts'
 import type { Context } from '../context.ts'
 
 /** How many ids a selection reports, for screens that show the runs together. */
@@ -90,7 +91,7 @@ export class BulkActions {
       able: Object.fromEntries(able) as SelectionState['able'],
       statuses: Object.fromEntries([...statuses].map(([status, some]) => [status, sum(some)])),
       tags: queries.selectedTags(selection),
-      notes: queries.selectedNotes(selection),
+      ...queries.selectedNotes(selection),
       ids: queries.selectedIds(selection, mostShown),
     }
   }
@@ -131,8 +132,10 @@ export class BulkActions {
 const canTakeRow = (kind: BulkKind, row: RunRow): boolean =>
   canTake(kind, { status: row.status, archived: row.archived_at !== null }) && retirement(kind, row) === undefined
 
-function marked({ tags }: RunRow, { notes, starred, addTags = [], removeTags = [] }: Extract<BulkAction, { kind: 'mark' }>): RunPatch {
-  const kept = (JSON.parse(tags) as string[]).filter((tag) => !removeTags.includes(tag))
+function marked(row: RunRow, action: Extract<BulkAction, { kind: 'mark' }>): RunPatch {
+  checkNotes(row, action)
+  const { notes, starred, addTags = [], removeTags = [] } = action
+  const kept = (JSON.parse(row.tags) as string[]).filter((tag) => !removeTags.includes(tag))
   return {
     ...(notes === undefined ? {} : { notes }),
     ...(starred === undefined ? {} : { starred }),

@@ -131,9 +131,9 @@ export class RunsService extends Service {
     return { model: { id, name, path }, same: same.map((run) => ({ id: run.id, name: run.name })), problems: preview?.problems ?? [] }
   }
 
-  #update({ ids, name, notes, addTags, removeTags, starred }: Checked<'runs.update'>): { runs: RunEntry[] } {
+  #update({ ids, name, ...changes }: Checked<'runs.update'>): { runs: RunEntry[] } {
     const rows = ids.map(this.#run)
-    this.parts.bulk.act({ kind: 'mark', notes, starred, addTags, removeTags }, () => {
+    this.parts.bulk.act({ kind: 'mark', ...changes }, () => {
       if (name !== undefined) for (const { number } of rows) this.history.runs.patch(number, { name })
       return rows
     })

@@ -118,11 +118,10 @@ export class ExperimentState {
       })
   }
 
-  async update(changes: Omit<Input<'experiments.update'>, 'id'>): Promise<void> {
-    await attempt(async () => {
-      await call('experiments.update', { id: this.id, ...changes })
-      this.refresh()
-    })
+  async update(changes: Omit<Input<'experiments.update'>, 'id'>): Promise<boolean> {
+    const saved = await attempt(() => call('experiments.update', { id: this.id, ...changes }))
+    this.refresh()
+    return saved
   }
 
   async enqueueDrafts(): Promise<void> {

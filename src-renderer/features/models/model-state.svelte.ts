@@ -1,3 +1,4 @@
+import type { Input } from '#contract/api.ts'
 import type { ModelDetail, Transfer } from '#contract/models/models.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
 import { failureOf } from '../../lib/failure.ts'
@@ -60,11 +61,10 @@ export class ModelState {
     )
   }
 
-  async update(changes: { name?: string; notes?: string; tags?: string[]; starred?: boolean }): Promise<void> {
-    await attempt(async () => {
-      await call('models.update', { id: this.id, ...changes })
-      this.refresh()
-    })
+  async update(changes: Omit<Input<'models.update'>, 'id'>): Promise<boolean> {
+    const saved = await attempt(() => call('models.update', { id: this.id, ...changes }))
+    this.refresh()
+    return saved
   }
 
   async remove(name: string, files: boolean): Promise<void> {

@@ -153,11 +153,10 @@ export class RunState {
     notify('Run archived', { about: this.id, ...(undo === null ? {} : { undo: takeBack }) })
   }
 
-  async update(changes: Omit<Input<'runs.update'>, 'ids'>): Promise<void> {
-    await this.#attempt(async () => {
-      await call('runs.update', { ids: [this.id], ...changes })
-      this.refresh()
-    })
+  async update(changes: Omit<Input<'runs.update'>, 'ids'>): Promise<boolean> {
+    const saved = await this.#attempt(() => call('runs.update', { ids: [this.id], ...changes }))
+    this.refresh()
+    return saved
   }
 
   /** Saves the run's description as a file, for running it elsewhere. */
@@ -206,10 +205,11 @@ export class RunState {
     this.phases = takeProgress(this.phases, progress)
   }
 
-  async #attempt(action: () => Promise<void>): Promise<void> {
+  async #attempt(action: () => Promise<unknown>): Promise<boolean> {
     this.acting = true
-    await attempt(action)
+    const succeeded = await attempt(action)
     this.acting = false
+    return succeeded
   }
 }
 

@@ -1,6 +1,7 @@
 import type { Input } from '#contract/api.ts'
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { ExperimentEntry } from '#contract/experiments/experiments.ts'
+import type { BulkInput } from '#contract/runs/bulk.ts'
 import type { Removal, RunColumn, RunEntry, RunGroup, RunPage, SavedView } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
 import { formatPlural } from '../../lib/format.ts'
@@ -173,16 +174,18 @@ export class HistoryState {
   }
 
   /** Applies an action to the selection, and reports the number of changed runs with an undo. */
-  async act(action: Input<'runs.act'>['action']): Promise<void> {
+  async apply(action: BulkInput): Promise<void> {
     const { selection } = this.chosen
     if (!selection) return
-    await attempt(async () => {
-      const result = await call('runs.act', { selection, action })
-      if (action.kind === 'archive' || action.kind === 'unarchive') this.chosen.clear()
-      this.refresh()
-      const { undo } = result
-      notify(bulkOutcome(action.kind, result), undo === null ? {} : { undo: () => void this.#undo(undo) })
-    })
+    const result = await call('runs.act', { selection, action })
+    if (action.kind === 'archive' || action.kind === 'unarchive') this.chosen.clear()
+    this.refresh()
+    const { undo } = result
+    notify(bulkOutcome(action.kind, result), undo === null ? {} : { undo: () => void this.#undo(undo) })
+  }
+
+  async act(action: BulkInput): Promise<void> {
+    await attempt(() => this.apply(action))
   }
 
   async #undo(undo: string): Promise<void> {

@@ -171,3 +171,26 @@ test('an experiment that was archived while a run was running can be deleted whe
   expect(db.prepare('SELECT count(*) FROM runs').pluck().get()).toBe(0)
   db.close()
 })
+
+test('notes that another process changed meanwhile are not overwritten, and the error shows them', async () => {
+  await using first = await openedWorkbench()
+  const [one, two] = (await waitingRuns(first, 2)) as [string, string]
+  const { experiment } = await first.call('experiments.create', { name: 'grid', grid: smallGrid(first), start: 'draft' })
+  const second = await openedWorkbench({ folder: first.folder })
+  await second.call('runs.update', { ids: [one], notes: 'theirs', notesBefore: '' })
+  await second.call('experiments.update', { id: experiment.id, notes: 'theirs' })
+  await second.call('models.update', { id: first.model.id, notes: 'theirs' })
+  await second.close()
+  const refused = { code: 'conflict', message: expect.stringMatching(/changed elsewhere.*“theirs”/), details: { notes: 'theirs' } }
+  const mine = { name: 'renamed', notes: 'mine', notesBefore: '' }
+  await expect(first.call('runs.update', { ids: [two, one], ...mine })).rejects.toMatchObject(refused)
+  await expect(first.call('experiments.update', { id: experiment.id, ...mine })).rejects.toMatchObject(refused)
+  await expect(first.call('models.update', { id: first.model.id, ...mine })).rejects.toMatchObject(refused)
+  const action = { kind: 'mark' as const, notes: 'mine', notesBefore: '' }
+  await expect(first.call('runs.act', { selection: { ids: [two, one] }, action })).rejects.toMatchObject(refused)
+  expect(await first.call('runs.get', { id: one })).toMatchObject({ notes: 'theirs', name: expect.not.stringMatching('renamed') })
+  expect(await first.call('runs.get', { id: two })).toMatchObject({ notes: '', name: expect.not.stringMatching('renamed') })
+  expect(await first.call('models.get', { id: first.model.id })).toMatchObject({ notes: 'theirs', name: 'tiny' })
+  await first.call('runs.update', { ids: [one], notes: 'mine', notesBefore: 'theirs' })
+  expect(await first.call('runs.selected', { selection: { ids: [one, two] } })).toMatchObject({ notes: null, noted: 1 })
+})

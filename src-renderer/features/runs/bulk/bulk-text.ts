@@ -25,6 +25,14 @@ export function bulkQuestion(kind: 'cancel' | 'retry', { runs, able }: Pick<Sele
   return kind === 'cancel' ? `Cancel ${share}?` : `Start ${share} over?`
 }
 
+/** Asks whether the notes of several runs are to be replaced, and says how many runs have notes. Undefined for a single run. */
+export function notesQuestion({ runs, noted }: Pick<SelectionState, 'runs' | 'noted'>): { label: string; note: string } | undefined {
+  if (runs === 1) return undefined
+  if (noted === 0) return { label: `Write the same notes to ${formatPlural(runs, 'run')}`, note: 'None has notes yet.' }
+  const share = noted === runs ? 'All have' : `${formatInteger(noted)} of them ${noted === 1 ? 'has' : 'have'}`
+  return { label: `Replace the notes of ${formatPlural(runs, 'run')}`, note: `${share} notes.` }
+}
+
 /** Says what was done, and to how many of the chosen runs. */
 export function bulkOutcome(kind: BulkKind, { runs, changed, waited }: BulkResult): string {
   if (changed === 0) return `None of ${formatPlural(runs, 'run')} can be ${bulkVerbs[kind].done}`

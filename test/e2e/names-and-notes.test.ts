@@ -1,0 +1,103 @@
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { launchBrowser } from './browser.ts'
+import { eventually } from './eventually.ts'
+import { go, openScreen, type Screen, settle } from './screens.ts'
+import { startWorkbench, type Workbench } from './workbench.ts'
+
+let browser: Browser
+let workbench: Workbench
+let screen: Screen
+let page: Page
+
+beforeAll(async () => {
+  workbench = await startWorkbench()
+  browser = await launchBrowser()
+  screen = await openScreen(browser, workbench)
+  page = screen.page
+})
+
+afterAll(async () => {
+  await browser?.close()
+  await workbench?.close()
+})
+
+/** A run that never starts. */
+async function makeDraft(name: string): Promise<string> {
+  const [model] = await workbench.call('models.list', {})
+  const measures = [{ kind: 'inference' as const, sequenceLength: 16, repeats: 1 }]
+  const request = { method: 'dense', amount: { sparsity: 0 }, options: {}, seed: 0, measures, backend: 'auto' as const }
+  return (await workbench.call('runs.create', { model: model?.id ?? '', request, name, start: 'draft' })).id
+}
+
+const notesOf = async (id: string) => (await workbench.call('runs.get', { id })).notes
+
+test('notes edited in two tabs lose nothing: the later save is refused and shows the other text', async () => {
+  const id = await makeDraft('two tabs')
+  const address = `#/run/${id}?tab=details`
+  await go(page, address)
+  const other = await screen.context.newPage()
+  await other.goto(`${workbench.address}${address}`)
+  const fieldOf = (tab: Page) => tab.getByRole('textbox', { name: 'Notes' })
+  await fieldOf(page).fill('typed here')
+  await fieldOf(other).fill('typed there')
+  await fieldOf(other).blur()
+  await eventually(
+    () => notesOf(id),
+    (notes) => notes === 'typed there',
+    10_000,
+  )
+  await fieldOf(page).blur()
+  const conflict = page.getByRole('group', { name: 'Notes changed elsewhere' })
+  await conflict.getByText('typed there').waitFor()
+  expect(await fieldOf(page).inputValue()).toBe('typed here')
+  expect(await notesOf(id)).toBe('typed there')
+
+  // What was typed is there after a reload too, beside the other text.
+  await page.reload()
+  await conflict.getByText('typed there').waitFor()
+  expect(await fieldOf(page).inputValue()).toBe('typed here')
+  await conflict.getByRole('button', { name: 'Save mine instead' }).click()
+  await conflict.waitFor({ state: 'detached' })
+  await eventually(
+    () => notesOf(id),
+    (notes) => notes === 'typed here',
+    10_000,
+  )
+  await expect.poll(() => fieldOf(other).inputValue()).toBe('typed here')
+  await other.close()
+
+  // Another process: its change is not announced to this page.
+  await fieldOf(page).fill('typed after')
+  await workbench.call('runs.update', { ids: [id], notes: 'from the command line' })
+  await fieldOf(page).blur()
+  await conflict.getByText('from the command line').waitFor()
+  await conflict.getByRole('button', { name: 'Discard mine' }).click()
+  expect(await fieldOf(page).inputValue()).toBe('from the command line')
+  await page.reload()
+  await settle(page)
+  expect(await fieldOf(page).inputValue()).toBe('from the command line')
+  expect(screen.faults).toEqual([])
+})
+
+test('tags and notes of several runs replace notes only where the user says so', async () => {
+  const ids = [await makeDraft('noted one'), await makeDraft('noted two')]
+  await workbench.call('runs.update', { ids: ids.slice(0, 1), notes: 'keep me' })
+  await go(page, '#/runs?search=noted')
+  await settle(page)
+  for (const name of ['noted one', 'noted two']) await page.getByRole('checkbox', { name: `Choose ${name}`, exact: true }).check()
+  await page.getByRole('button', { name: 'More for the chosen runs' }).click()
+  await page.getByRole('menuitem', { name: 'Tags and notes …' }).click()
+  const dialog = page.getByRole('dialog', { name: 'Tags and notes' })
+  const notes = dialog.getByRole('textbox', { name: 'Notes' })
+  expect(await notes.isDisabled()).toBe(true)
+  await dialog.getByText('1 of them has notes.').waitFor()
+  await dialog.getByRole('textbox', { name: /^Add a tag/ }).fill('both')
+  await dialog.getByRole('button', { name: 'Save' }).click()
+  await eventually(
+    () => workbench.call('runs.get', { id: ids[1] as string }),
+    ({ tags }) => tags.includes('both'),
+    10_000,
+  )
+  expect(await notesOf(ids[0] as string)).toBe('keep me')
+})
