@@ -1,4 +1,4 @@
-import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import { type ErrorMessage, EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
 import type { ComputeTask } from '#contract/machine/compute-messages.ts'
 import type { HubFile } from '#contract/models/hub-file.ts'
@@ -10,11 +10,14 @@ import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { leastRoomBytes } from '#db/writes.ts'
 import type { ComputeHost, Job } from './compute/compute-host.ts'
-import { adviceFor, isOfProcess } from './compute/explain-exit.ts'
+import { adviceFor, isOfProcess, isUnexplained } from './compute/explain-exit.ts'
 import type { JobSide } from './compute/job-side.ts'
 import { type RunLogs, RunStory } from './run-log.ts'
 import { ended, RunRecorder, Stopwatch } from './run-recorder.ts'
 import { type AttemptEnvironment, environmentOf } from './run-result.ts'
+
+/** After this many crashes, a run waits for the user. */
+export const mostCrashes = 2
 
 /** Downloads a hub file and reports progress. */
 export type FetchFile = (file: HubFile, signal: AbortSignal, report: (progress: Progress) => void) => Promise<string>
@@ -32,6 +35,8 @@ interface AttemptParts extends Claim {
   emit: Listener
   host: ComputeHost
   fetchFile: FetchFile
+  /** Whether runs that were cut off are resumed automatically. */
+  resumesRuns(): boolean
   changed(): void
 }
 
@@ -151,12 +156,23 @@ export class RunAttempt {
     if (code === 'disk' && !history.writes.hasRoom(roomForRun(history))) {
       this.#lacksRoom = true
       this.#recorder.putBack()
-    } else {
+    } else if (!isUnexplained(failure) || !this.#resume(failure)) {
       const advice = adviceFor(new EspalierError(code, message, details), this.#parts.request.memoryBytes)
       const interrupted = isOfProcess(failure) || code === 'cancelled'
       this.#recorder.fail({ code, message, advice }, interrupted ? 'interrupted' : 'failed', this.#environment)
     }
     this.#story.end(thrown)
+  }
+
+  /** Puts a run whose process died back into the queue, unless it has died too often, or the run or the device is not to continue. */
+  #resume({ code, message }: ErrorMessage): boolean {
+    const { history, host, resumesRuns } = this.#parts
+    const now = history.runs.byNumber(this.row.number)
+    const crashes = (now?.crashes ?? 0) + 1
+    if (now?.from_queue !== 1 || now.wish !== null || host.status === 'broken' || crashes >= mostCrashes || !resumesRuns()) return false
+    const problem = { code, message: `${message} The run was resumed automatically.`, advice: null }
+    this.#recorder.putBack({ problem, crashes })
+    return true
   }
 
   get #environment(): AttemptEnvironment {

@@ -11,7 +11,7 @@ import type { Clusters } from './cluster/clusters.ts'
 import type { MemoryBudget } from './compute/memory-budget.ts'
 import type { Executor } from './executor.ts'
 import { markToStartOver, missingModel, rowsFor } from './run-actions.ts'
-import { roomForRun } from './run-attempt.ts'
+import { mostCrashes, roomForRun } from './run-attempt.ts'
 import { ended } from './run-recorder.ts'
 import type { ThisMachine } from './this-machine.ts'
 
@@ -30,7 +30,6 @@ interface QueueParts {
 
 export type QueueAction = 'enqueue' | 'resume' | 'retry' | 'pause' | 'cancel'
 
-const mostCrashes = 2
 const hourMilliseconds = 3_600_000
 
 const crashedWith: RunProblem = {

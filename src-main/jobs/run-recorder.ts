@@ -26,6 +26,7 @@ export class RunRecorder {
   readonly #keeping: Throttle<ProgressEvent>
   #phase: string | undefined
   #isAfresh: boolean | undefined
+  #hasProgressed = false
 
   /** @param secondsSoFar how long the attempt has taken; by default counted from now */
   constructor(history: History, row: RunRow, emit: Listener, secondsSoFar?: () => number) {
@@ -92,6 +93,9 @@ export class RunRecorder {
 
   putStep(name: string, value: unknown, tensors?: TensorFile): void {
     const { id } = this.#row
+    // Crashes are counted since the last progress.
+    if (!this.#hasProgressed && this.#row.crashes > 0) this.#history.runs.patch(this.#row.number, { crashes: 0 })
+    this.#hasProgressed = true
     this.#history.steps.put(id, name, isObject(value) ? { ...value, run: id } : value, Date.now(), tensors)
   }
 
@@ -119,7 +123,7 @@ export class RunRecorder {
   }
 
   /** Puts the run back at the front of the queue, to be attempted again. */
-  putBack(): void {
+  putBack(changes: RunPatch = {}): void {
     this.flush()
     const { queue, runs } = this.#history
     this.#history.transaction(() => {
@@ -129,6 +133,7 @@ export class RunRecorder {
         queue.waiting().map(({ number }) => number),
         [this.#row.number],
       )
+      runs.patch(this.#row.number, changes)
     })
   }
 

@@ -36,6 +36,8 @@ interface MachineParts {
   fetchFile: FetchFile
   /** The memory that the user gives to the workbench; null for the default. */
   memoryLimit(): number | null
+  /** Whether runs that were cut off are resumed automatically. */
+  resumesRuns(): boolean
   /** Called with the runs that changed. */
   changed(numbers: readonly number[]): void
   /** Called with a run of the queue whose attempt has ended. Returns whether that stopped the queue. */
@@ -160,9 +162,12 @@ export class ThisMachine implements Executor {
   }
 
   #begin(claim: Claim, place: Place): RunAttempt {
-    const { history, logs, emit, fetchFile, changed, freed } = this.#parts
+    const { history, logs, emit, fetchFile, resumesRuns, changed, freed } = this.#parts
     const { number } = claim.row
-    const attempt = new RunAttempt({ ...claim, history, logs, emit, host: place.host, fetchFile, changed: () => changed([number]) })
+    const attempt = new RunAttempt({
+      ...{ ...claim, history, logs, emit, host: place.host, fetchFile, resumesRuns },
+      changed: () => changed([number]),
+    })
     place.attempt = attempt
     changed([number])
     void attempt.over.then(() => {

@@ -143,8 +143,9 @@ function openContext(options: SettledOptions): Context {
   const hostFor = hostsOf(options, { history, folders, hub }, memory)
   const devicesWith = (slots: number | null) => options.devices ?? [...gpus, ...processorSlots(slots, gpus.length)]
   const fetchFile = fetcherOf({ history, folders, hub })
+  const resumesRuns = () => currentSettings({ history, folders }).resumeRuns
   const machine = new ThisMachine({
-    ...{ history, logs, emit, owner, fetchFile, changed, memoryLimit },
+    ...{ history, logs, emit, owner, fetchFile, changed, memoryLimit, resumesRuns },
     devices: devicesWith(currentSettings({ history, folders }).cpuSlots),
     hostFor: (device) => hostFor(device, () => history.db.open && changed([])),
     ended: (number) => queue.noteEnd(number),
@@ -152,7 +153,6 @@ function openContext(options: SettledOptions): Context {
   })
   const profiles = () => clusterProfiles(history)
   const clusters = new Clusters({ history, logs, emit, profiles, programFor: clusterProgram, timings: options.clusterTimings, changed })
-  const resumesRuns = () => currentSettings({ history, folders }).resumeRuns
   const queue = new RunQueue({ history, emit, owner, machine, clusters, memory, worksQueue, resumesRuns })
   const gate = pathGate(() => {
     const { exports, models } = currentSettings({ history, folders }).folders

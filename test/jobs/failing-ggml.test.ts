@@ -44,7 +44,6 @@ function startRun(seed: number, backend: BackendName = 'ggml', windows = 4): Pro
 describe.each([
   ['lost device', 'failed', /^The device stopped computing \(ggml's status -1\)\. It may have been lost/],
   ['failed check', 'interrupted', /^ggml ended the compute process because one of its checks failed \(ggml\.c:\d+: GGML_ASSERT\(/],
-  ['killed', 'interrupted', /^The compute process ended unexpectedly, by SIGKILL\./],
 ] as const)('ggml with a failure: %s', (how, status, message) => {
   test('ends the run with an error that says so, the history is whole, and the run can be resumed', async () => {
     writeFileSync(failure, how)
@@ -56,6 +55,16 @@ describe.each([
     await workbench.call('runs.resume', { ids: [id] })
     expect(await runEnded(workbench, id)).toMatchObject({ status: 'done', problem: null, environment: { backend: 'ggml-cpu' } })
   })
+})
+
+test('a run whose process is killed in a graph is resumed automatically, and the history is whole', async () => {
+  writeFileSync(failure, 'killed')
+  const { id } = await startRun(9)
+  const { problem, status, attempts, environment } = await runEnded(workbench, id)
+  expect({ problem, status, attempts }).toEqual({ problem: null, status: 'done', attempts: 2 })
+  expect(environment?.backend).toBe('ggml-cpu')
+  expect(existsSync(failure), 'it failed in a graph').toBe(false)
+  expectIntact(workbench.folder)
 })
 
 test('a run on ggml is cancelled, and ends when it is resumed', async () => {

@@ -72,6 +72,7 @@ test('a history file that cannot grow stays whole, and its run waits and then en
     hostFor: () => host,
     fetchFile,
     memoryLimit: () => null,
+    resumesRuns: () => true,
     changed: (numbers) => queue.tellRuns(numbers),
     ended: (number) => queue.noteEnd(number),
     freed: () => queue.work(),

@@ -67,6 +67,7 @@ test.skipIf(process.platform !== 'linux')(
   async () => {
     const workbench = await openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: await referenceModel('stories260k') })
     const { call, folder } = workbench
+    await call('settings.update', { resumeRuns: false })
     const whole = await runEnded(workbench, await startRecovery(workbench))
     expect(whole.problem).toBeNull()
     expect(whole.plan?.finalNorm).toBe('replaced')
@@ -100,6 +101,7 @@ test.skipIf(process.platform !== 'linux')(
     const weights = 'model.safetensors'
     const workbench = await openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: model })
     const fresh = await openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: other })
+    await workbench.call('settings.update', { resumeRuns: false })
     const whole = known ?? (await runEnded(workbench, await startRecovery(workbench)))
     const ofOther = await runEnded(fresh, await startRecovery(fresh))
     expect([whole.problem, ofOther.problem]).toEqual([null, null])

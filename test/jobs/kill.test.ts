@@ -179,6 +179,7 @@ describe.skipIf(process.platform !== 'linux').each(Object.keys(subjects))('a run
   test('whose compute process is killed at random moments ends with what an undisturbed one found', async () => {
     forgetSteps(undisturbed.folder)
     const workbench = await undisturbed.open()
+    await workbench.call('settings.update', { resumeRuns: false })
     const { id } = await undisturbed.create(workbench)
     let interruptions = 0
     for (const share of sharesOf(undisturbed.kills, 1)) {
@@ -190,6 +191,7 @@ describe.skipIf(process.platform !== 'linux').each(Object.keys(subjects))('a run
     }
     await expectUndisturbed(workbench, await runEnded(workbench, id), undisturbed)
     expect(interruptions).toBeGreaterThan(0)
+    await workbench.call('settings.update', { resumeRuns: true })
     await workbench.close()
   })
 

@@ -81,8 +81,9 @@ test('a device whose process keeps dying is not used until the queue is resumed'
   for (const does of ['abort', 'exit', 'abort', 'abort', 'abort']) dying.push(await oneRun(workbench, { at: 1, does }))
   await eventually(async () => (await workbench.call('queue.get', {})).devices[0]?.status === 'broken', 'the breaker')
   const statuses = await Promise.all(dying.map(async ({ id }) => (await workbench.call('runs.get', { id })).status))
-  expect(statuses).toEqual(['interrupted', 'interrupted', 'interrupted', 'queued', 'queued'])
-  await workbench.call('runs.cancel', { ids: dying.slice(3).map(({ id }) => id) })
+  // The first run was resumed once.
+  expect(statuses).toEqual(['interrupted', 'interrupted', 'queued', 'queued', 'queued'])
+  await workbench.call('runs.cancel', { ids: dying.slice(2).map(({ id }) => id) })
   await workbench.call('queue.resume', {})
   expect((await runEnded(workbench, (await oneRun(workbench)).id)).status).toBe('done')
 })

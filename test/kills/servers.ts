@@ -96,6 +96,7 @@ export async function killComputes(killing: Killing): Promise<Killed> {
   const { seconds, random, count, folder } = killing
   const killed = { kills: 0, interrupted: 0, done: 0 }
   const server = await startServer(folder)
+  await server.remote.call('settings.update', { resumeRuns: false })
   while (killed.kills < count) {
     await keepBusy(server.remote, killing)
     await pause(random() * seconds * 800)

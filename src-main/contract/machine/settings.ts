@@ -11,7 +11,7 @@ export const settings = z.object({
   /** Number of simultaneous runs on the processor. Null is the default: one without a GPU, none with one. */
   cpuSlots: z.number().int().min(0).max(64).nullable(),
   notifyWhenDone: z.boolean(),
-  /** Whether runs that were interrupted when Espalier ended are resumed at its next start. */
+  /** Whether runs are resumed that were interrupted when Espalier or their compute process ended. */
   resumeRuns: z.boolean(),
   folders: z.object({ models: chosenPlace, exports: chosenPlace, cache: chosenPlace }),
 })

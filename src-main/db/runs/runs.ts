@@ -42,7 +42,7 @@ interface OtherColumns {
   from_queue: number
   /** Whether the run was interrupted when the program ended, so that the next start resumes it. */
   cut_off: number
-  /** How many times in a row the program died while it computed this run. */
+  /** How many times in a row the program or its compute process died while it computed this run. */
   crashes: number
   progress: string | null
   problem: string | null

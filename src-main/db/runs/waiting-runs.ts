@@ -20,7 +20,7 @@ export class WaitingRuns extends Table {
   )
   readonly #claim: (claim: { number: number; owner: string; device: string; now: number; fromQueue: boolean }) => RunRow = this.one(`
     UPDATE runs SET status = 'running', executor = NULL, job = NULL, owner = @owner, device = @device, from_queue = @fromQueue, wish = NULL, queue_position = NULL, attempts = attempts + 1,
-      started_at = coalesce(started_at, @now), attempt_at = @now, ended_at = NULL, problem = NULL, progress = NULL WHERE number = @number RETURNING *`)
+      started_at = coalesce(started_at, @now), attempt_at = @now, ended_at = NULL, problem = iif(crashes > 0, problem, NULL), progress = NULL WHERE number = @number RETURNING *`)
   readonly #order: () => number[] = this.all(`SELECT number FROM runs WHERE status = 'queued' AND archived_at IS NULL ${inOrder}`)
   readonly #place: (position: number, number: number) => void = this.run('UPDATE runs SET queue_position = ? WHERE number = ?')
   readonly #interrupt: (now: number) => RunRow[] = this.all(`

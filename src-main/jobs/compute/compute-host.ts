@@ -239,7 +239,7 @@ export class ComputeHost {
     else if (message.type === 'result') current.resolve(message.value)
     else if (message.type === 'error') current.reject(explainError(message.error))
     else void this.#answer(message, current)
-    if (message.type === 'result' || message.type === 'error') this.#child.forgetDeaths()
+    if (message.type === 'result' || message.type === 'error' || message.type === 'put step') this.#child.forgetDeaths()
   }
 
   /** Answers a job's question, or refuses it with the reason. The job waits for the answer. */
@@ -381,7 +381,7 @@ export class ComputeChild {
     if (this.#child) this.#become(now, null)
   }
 
-  /** Forgets earlier deaths, because the process has finished a job. */
+  /** Forgets earlier deaths, because the process has finished a job or a step. */
   forgetDeaths(): void {
     this.#deaths = 0
   }

@@ -40,7 +40,7 @@ export function explainExit({ code, signal, output, memoryBytes, totalBytes }: E
       { memoryBytes },
     )
   }
-  return new EspalierError('internal', `The compute process ended unexpectedly, ${ended}.`, failure)
+  return new EspalierError('internal', `The compute process ended unexpectedly, ${ended}.`, { ...failure, unexplained: true })
 }
 
 /** After a failed allocation, a check fails at most this many lines later. */
@@ -70,6 +70,11 @@ export function explainDeadline(seconds: number, load: number, processors: numbe
 /** Whether the compute process caused the error, not the run. */
 export function isOfProcess({ details }: { details?: Record<string, unknown> | undefined }): boolean {
   return details?.ofProcess === true
+}
+
+/** Whether nothing is known about why the process ended, so that the run may well succeed when it is resumed. */
+export function isUnexplained({ details }: { details?: Record<string, unknown> | undefined }): boolean {
+  return details?.unexplained === true
 }
 
 /** Whether the process ended itself because a file exceeded the read limits. */
