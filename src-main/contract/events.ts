@@ -26,6 +26,8 @@ export const events = {
   generation: z.object({ session: id, event: generationEvent }),
   'transcript changed': z.object({ transcript: transcriptEntry }),
   'engine changed': z.object({ engine: engineState }),
+  /** Another process changed runs, experiments or models. Lists query again. */
+  'history changed': z.object({}),
   'settings changed': z.object({ settings: settingsView }),
 }
 

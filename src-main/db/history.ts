@@ -62,6 +62,7 @@ export function openHistory(
   const runs = new RunsTable(db)
   const writes = new Writes(db, folders.file, retryMilliseconds)
   const changes = db.prepare('SELECT total_changes()').pluck()
+  const listChanges = db.prepare('SELECT count FROM list_changes').pluck()
   return {
     db,
     folders,
@@ -90,6 +91,8 @@ export function openHistory(
     changes: (): number => changes.get() as number,
     /** Returns a number that changes when another process has written. */
     version: () => db.pragma('data_version', { simple: true }) as number,
+    /** Returns a number that grows with every change, by any process, to what lists of runs, experiments and models show. */
+    listChanges: (): number => listChanges.get() as number,
     close(): void {
       if (!db.open) return
       // Neither is needed, and the next start does both again.

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { type Database, immediately } from './database.ts'
-import { schema } from './schema.ts'
+import { listChanges, schema } from './schema.ts'
 
 /** The version of the first schema. Earlier ones were never released. */
 const firstVersion = 18
@@ -13,6 +13,7 @@ export const migrations: readonly string[] = [
   schema,
   'ALTER TABLE run_documents ADD COLUMN mixed TEXT',
   'ALTER TABLE run_documents ADD COLUMN ranking TEXT',
+  listChanges,
 ]
 
 /** The version of a history after all migrations. */

@@ -320,3 +320,20 @@ CREATE TRIGGER documents_changed AFTER UPDATE OF plan_file, scores_file, questio
     UNION SELECT value ->> '$.file' FROM json_each(coalesce(old.tensors, '[]'));
 END;
 `
+
+/** Counts changes to what lists show, so that another process can tell them from heartbeats and progress. */
+export const listChanges = `
+CREATE TABLE list_changes (count INTEGER NOT NULL);
+INSERT INTO list_changes(count) VALUES (0);
+CREATE TRIGGER list_run_added AFTER INSERT ON runs BEGIN UPDATE list_changes SET count = count + 1; END;
+CREATE TRIGGER list_run_changed AFTER UPDATE OF status, name, notes, tags, starred, archived_at, experiment, problem ON runs BEGIN
+  UPDATE list_changes SET count = count + 1;
+END;
+CREATE TRIGGER list_run_removed AFTER DELETE ON runs BEGIN UPDATE list_changes SET count = count + 1; END;
+CREATE TRIGGER list_experiment_added AFTER INSERT ON experiments BEGIN UPDATE list_changes SET count = count + 1; END;
+CREATE TRIGGER list_experiment_changed AFTER UPDATE ON experiments BEGIN UPDATE list_changes SET count = count + 1; END;
+CREATE TRIGGER list_experiment_removed AFTER DELETE ON experiments BEGIN UPDATE list_changes SET count = count + 1; END;
+CREATE TRIGGER list_model_added AFTER INSERT ON models BEGIN UPDATE list_changes SET count = count + 1; END;
+CREATE TRIGGER list_model_changed AFTER UPDATE ON models BEGIN UPDATE list_changes SET count = count + 1; END;
+CREATE TRIGGER list_model_removed AFTER DELETE ON models BEGIN UPDATE list_changes SET count = count + 1; END;
+`

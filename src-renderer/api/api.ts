@@ -43,6 +43,14 @@ export function onReconnect(listener: () => void): () => void {
   return () => reconnectListeners.delete(listener)
 }
 
+/** Calls the listener when events were missed: after a break of the connection, and when another process changed what lists show. */
+export function onMissed(listener: () => void): () => void {
+  const stops = [onReconnect(listener), on('history changed', listener)]
+  return () => {
+    for (const stop of stops) stop()
+  }
+}
+
 /** Signs in and starts listening for events; called once, before the first screen. */
 export async function connect(): Promise<void> {
   if (bridge) {

@@ -1,5 +1,6 @@
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { openWorkbench } from '#services/workbench.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { go, openScreen, type Screen, settle } from './screens.ts'
@@ -9,9 +10,14 @@ let browser: Browser
 let workbench: Workbench
 let screen: Screen
 let page: Page
+let dataFolder = ''
 
 beforeAll(async () => {
-  workbench = await startWorkbench()
+  workbench = await startWorkbench({
+    prepare: async (folder) => {
+      dataFolder = folder
+    },
+  })
   browser = await launchBrowser()
   screen = await openScreen(browser, workbench)
   page = screen.page
@@ -100,4 +106,38 @@ test('tags and notes of several runs replace notes only where the user says so',
     10_000,
   )
   expect(await notesOf(ids[0] as string)).toBe('keep me')
+})
+
+test('lists show what another process changed on the same data folder, without a reload', async () => {
+  const id = await makeDraft('made here')
+  const other = await openWorkbench({ folder: dataFolder, worksQueue: false, bundledModel: null })
+  const [model] = await other.call('models.list', {})
+  await go(page, '#/runs?search=made')
+  await page.getByRole('link', { name: 'made here', exact: true }).waitFor()
+  await other.call('runs.update', { ids: [id], name: 'made renamed' })
+  await page.getByRole('link', { name: 'made renamed', exact: true }).waitFor()
+  await go(page, `#/compare?runs=${id}`)
+  await page
+    .getByText(/^made renamed/)
+    .first()
+    .waitFor()
+  await other.call('runs.update', { ids: [id], name: 'compared again' })
+  await page
+    .getByText(/^compared again/)
+    .first()
+    .waitFor()
+  await go(page, '#/models')
+  await page
+    .getByText(model?.name ?? '', { exact: true })
+    .first()
+    .waitFor()
+  await other.call('models.update', { id: model?.id ?? '', name: 'model of another' })
+  await page.getByText('model of another', { exact: true }).first().waitFor()
+  await go(page, '#/experiments')
+  const grid = { models: [model?.id ?? ''], methods: [{ method: 'dense' }], amounts: [{ sparsity: 0 }] }
+  await other.call('experiments.create', { name: 'of another process', grid, start: 'draft' })
+  await page.getByText('of another process').waitFor()
+  await other.call('models.update', { id: model?.id ?? '', name: model?.name ?? '' })
+  await other.close()
+  expect(screen.faults).toEqual([])
 })

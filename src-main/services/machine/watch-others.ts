@@ -13,14 +13,15 @@ const wakingMilliseconds = 60_000
  * is skipped, because the next one does the same.
  */
 export class WatchOthers {
-  readonly #context: Pick<Context, 'history' | 'queue' | 'owner'>
+  readonly #context: Pick<Context, 'history' | 'queue' | 'owner' | 'emit'>
   readonly #transfers: Transfers
   readonly #timer: NodeJS.Timeout
   #seen = -1
+  #listChanges: number | undefined
   #beatAt = 0
   #lookedAt = Date.now()
 
-  constructor(context: Pick<Context, 'history' | 'queue' | 'owner'>, transfers: Transfers) {
+  constructor(context: Pick<Context, 'history' | 'queue' | 'owner' | 'emit'>, transfers: Transfers) {
     this.#context = context
     this.#transfers = transfers
     const { writes } = context.history
@@ -48,10 +49,18 @@ export class WatchOthers {
       const version = history.version()
       if (version === this.#seen) return
       this.#seen = version
+      this.#tellLists()
       queue.obeyOtherProcesses()
       queue.work()
       queue.tellRuns([])
     })
+  }
+
+  #tellLists(): void {
+    const { history, emit } = this.#context
+    const count = history.listChanges()
+    if (this.#listChanges !== undefined && count !== this.#listChanges) emit({ name: 'history changed', data: {} })
+    this.#listChanges = count
   }
 
   #bePatient(): void {

@@ -90,12 +90,15 @@ export class CompareState {
     else keepLast('compare', {})
   }
 
-  /** Loads the runs that the address names. An experiment means all its finished runs, except inspections. */
-  async load(): Promise<void> {
+  /**
+   * Loads the runs that the address names. An experiment means all its finished runs, except inspections. Runs that are shown already are
+   * loaded again only with `again`.
+   */
+  async load(again = false): Promise<void> {
     this.#recall()
     const { experiment, runs = '', baseline = '' } = router.query
     const key = `${experiment ?? ''} ${runs} ${baseline}`
-    if (key === this.#loadedKey && !this.problem) return
+    if (key === this.#loadedKey && !this.problem && !again) return
     this.#loadedKey = key
     if (!this.titled)
       void this.#loadTitles()

@@ -5,7 +5,7 @@ import { type NamedTable, sparsityTables } from '#contract/comparison/sparsity-t
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { isInspection, type TableFormat } from '#contract/titles.ts'
-import { call, on, onReconnect } from '../../api/api.ts'
+import { call, on, onMissed } from '../../api/api.ts'
 import { catalogue, loadCatalogue } from '../../lib/catalogue.svelte.ts'
 import { failureOf } from '../../lib/failure.ts'
 import { formatPlural } from '../../lib/format.ts'
@@ -60,7 +60,7 @@ export class ExperimentState {
         if (event.type === 'progress') this.runs = this.runs.map((row) => (row.id === run ? { ...row, progress: event.progress } : row))
       }),
       on('experiment changed', ({ experiment }) => experiment.id === this.id && this.#refreshSoon()),
-      onReconnect(() => this.refresh()),
+      onMissed(() => this.refresh()),
     )
   }
 

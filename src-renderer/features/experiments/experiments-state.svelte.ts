@@ -1,5 +1,5 @@
 import type { ExperimentEntry } from '#contract/experiments/experiments.ts'
-import { call, on, onReconnect } from '../../api/api.ts'
+import { call, on, onMissed } from '../../api/api.ts'
 import { importFile } from '../../lib/import-file.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { attempt, notifyProblem } from '../../lib/notices.svelte.ts'
@@ -25,7 +25,7 @@ export class ExperimentsState {
       on('experiment changed', this.#refreshSoon),
       on('experiment removed', this.#refreshSoon),
       on('run changed', this.#refreshSoon),
-      onReconnect(() => this.refresh()),
+      onMissed(() => this.refresh()),
     )
   }
 

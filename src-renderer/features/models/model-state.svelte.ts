@@ -1,6 +1,6 @@
 import type { Input } from '#contract/api.ts'
 import type { ModelDetail, Transfer } from '#contract/models/models.ts'
-import { call, on, onReconnect } from '../../api/api.ts'
+import { call, on, onMissed } from '../../api/api.ts'
 import { failureOf } from '../../lib/failure.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
@@ -25,7 +25,7 @@ export class ModelState {
     return stopAll(
       on('transfer changed', ({ transfer }) => transfer.about === this.id && this.#take(transfer)),
       on('model changed', ({ model }) => model.id === this.id && this.refresh()),
-      onReconnect(() => this.refresh()),
+      onMissed(() => this.refresh()),
     )
   }
 

@@ -1,7 +1,7 @@
 import type { WorkbenchState } from '#contract/machine/settings.ts'
 import type { ModelEntry, Transfer } from '#contract/models/models.ts'
 import type { SecondsRange } from '#contract/runs/time/estimate.ts'
-import { call, on, onReconnect } from '../../api/api.ts'
+import { call, on, onMissed } from '../../api/api.ts'
 import { catalogue } from '../../lib/catalogue.svelte.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { attempt } from '../../lib/notices.svelte.ts'
@@ -55,7 +55,7 @@ export class ModelsState {
         this.device = engine.report?.device ?? ''
         if (engine.selfTest) void this.#timeSample()
       }),
-      onReconnect(() => this.refresh()),
+      onMissed(() => this.refresh()),
     )
   }
 

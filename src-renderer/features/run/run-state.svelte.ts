@@ -10,7 +10,7 @@ import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import type { SecondsRange } from '#contract/runs/time/estimate.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import { denseMethod, isAblation, isInspection } from '#contract/titles.ts'
-import { call, copyText, on, onReconnect } from '../../api/api.ts'
+import { call, copyText, on, onMissed } from '../../api/api.ts'
 import { type MapFrame, mapFrames } from '../../charts/model-map/model-map.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { announce, attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
@@ -81,7 +81,7 @@ export class RunState {
         this.run.value = null
         this.refresh()
       }),
-      onReconnect(() => this.refresh()),
+      onMissed(() => this.refresh()),
     )
   }
 

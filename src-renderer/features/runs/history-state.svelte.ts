@@ -3,7 +3,7 @@ import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { ExperimentEntry } from '#contract/experiments/experiments.ts'
 import type { BulkInput } from '#contract/runs/bulk.ts'
 import type { Removal, RunColumn, RunEntry, RunGroup, RunPage, SavedView } from '#contract/runs/runs.ts'
-import { call, on, onReconnect } from '../../api/api.ts'
+import { call, on, onMissed } from '../../api/api.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { keepLast, lastKept } from '../../lib/last-kept.ts'
 import { attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
@@ -55,7 +55,7 @@ export class HistoryState {
         this.chosen.removed(ids)
         this.#refreshSoon()
       }),
-      onReconnect(() => {
+      onMissed(() => {
         void this.views.load()
         void this.#loadColumns()
         void this.#loadExperiment()
