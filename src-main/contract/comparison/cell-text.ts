@@ -41,7 +41,7 @@ export function shareText(share: number): string {
 /** Writes an error with two significant digits, and its value with the same decimal places. `12.3456, 0.5` becomes `12.35` and `0.50`. */
 export function withError(value: number, error: number): { value: string; error: string } {
   const rough = Number(Math.abs(error).toPrecision(2))
-  const place = 1 - Math.floor(Math.log10(rough))
+  const place = lastPlace(rough)
   if (!Number.isFinite(value) || !Number.isFinite(place) || place > 6) return { value: formatNumber(value), error: formatNumber(rough) }
   const unit = 10 ** -place
   const to = (number: number) => (place > 0 ? number.toFixed(place).replace('-', '−') : formatNumber(Math.round(number / unit) * unit))
@@ -59,10 +59,11 @@ export function spreadText(value: number, spread: number, factor = false): strin
 }
 
 /** Writes a cell. A number with an interval is `36.59 [32.10, 41.71]`, and all its numbers have `decimals` places, if given. */
-export function cellText({ value, spread, factor, low, high, note }: TableCell, decimals?: number): string {
+export function cellText(cell: TableCell, decimals?: number): string {
+  const { value, spread, factor, low, high, note } = cell
   if (value === null) return '–'
   if (typeof value !== 'number') return String(value)
-  const places = decimals ?? placesOf([value])
+  const places = decimals ?? placesOf([cell])
   const to = (number: number) => (places === undefined ? formatNumber(number) : fixed(number, places))
   const own =
     low !== undefined && high !== undefined
@@ -77,24 +78,30 @@ export function cellText({ value, spread, factor, low, high, note }: TableCell, 
 
 /** Writes the cells of a table. Those of one measure have equal decimals. */
 export function tableTexts({ rows, columns, alike }: Table): string[][] {
-  const ofColumn = columns.map((_, at) => (alike === 'columns' ? placesOf(rows.flatMap((row) => row[at]?.value ?? [])) : undefined))
+  const ofColumn = columns.map((_, at) => (alike === 'columns' ? placesOf(rows.flatMap((row) => row[at] ?? [])) : undefined))
   return rows.map((row) => {
-    const ofRow = alike === 'rows' ? placesOf(row.flatMap(({ value }) => value ?? [])) : undefined
+    const ofRow = alike === 'rows' ? placesOf(row) : undefined
     return row.map((cell, at) => cellText(cell, ofRow ?? ofColumn[at]))
   })
 }
 
 /**
- * Returns the decimal places of numbers that are read together: those that the smallest has in `significantDigits`. Undefined if there are
- * only whole numbers, or if one is too small or too large to be written without an exponent.
+ * Returns the decimal places of numbers that are read together: those that the smallest has in `significantDigits`, but no more than leave
+ * two digits in half of the narrowest interval. Undefined if there are only whole numbers, or if one is too small or too large to be written
+ * without an exponent.
  */
-function placesOf(values: readonly TableCell['value'][]): number | undefined {
-  const sizes = values.flatMap((value) => (typeof value === 'number' && value !== 0 && Number.isFinite(value) ? [Math.abs(value)] : []))
+function placesOf(cells: readonly TableCell[]): number | undefined {
+  const sizes = cells.flatMap(({ value }) => (typeof value === 'number' && value !== 0 && Number.isFinite(value) ? [Math.abs(value)] : []))
   const isWhole = sizes.every((size) => Number.isInteger(size))
   if (isWhole || Math.min(...sizes) < 1e-3 || Math.max(...sizes) >= 1e6) return undefined
   const smallest = Math.min(...sizes)
-  return Math.max(0, (smallest < 1 ? 2 : 3) - Math.floor(Math.log10(smallest)))
+  const halves = cells.flatMap(({ low, high }) => (low !== undefined && high !== undefined && high > low ? [(high - low) / 2] : []))
+  const supported = halves.length === 0 ? Number.POSITIVE_INFINITY : lastPlace(Math.min(...halves))
+  return Math.max(0, Math.min(supported, (smallest < 1 ? 2 : 3) - Math.floor(Math.log10(smallest))))
 }
+
+/** The decimal place of the second significant digit of an error. */
+const lastPlace = (error: number): number => 1 - Math.floor(Math.log10(Number(error.toPrecision(2))))
 
 function fixed(value: number, places: number): string {
   const text = value.toLocaleString('en', {

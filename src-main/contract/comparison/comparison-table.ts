@@ -1,5 +1,6 @@
 import { at } from '../at.ts'
 import { type UsedData, windowsText } from '../data/used-data.ts'
+import type { MeasuredOn } from '../runs/measures.ts'
 import type { MeasureSummary, RunEntry } from '../runs/runs.ts'
 import { titleOfMethod } from '../titles.ts'
 import { plural } from '../words.ts'
@@ -70,7 +71,7 @@ const list = new Intl.ListFormat('en-GB')
 export const modelsText = (groups: readonly Seeded[]): string =>
   list.format([...new Set(groups.flatMap(({ runs }) => runs.map(({ model }) => model.name)))])
 
-/** `8 windows of 256 tokens`; several if results were taken on different ones, and nothing for sizes and times. */
+/** `8 windows of 256 tokens without BOS`; several if results were taken on different ones, and nothing for sizes and times. */
 export function shapesText(groups: readonly Seeded[], { id }: MeasureColumn): string {
   return list.format(new Set(groups.flatMap(({ runs }) => runs.flatMap((run) => shapeText(measureOf(run, id)) ?? []))))
 }
@@ -80,11 +81,14 @@ export function shapesText(groups: readonly Seeded[], { id }: MeasureColumn): st
  * compared although they have one heading.
  */
 export function windowsNotes<Group extends Pick<Seeded, 'runs'>>(groups: readonly Group[], { id }: { id: string }): Map<Group, string> {
-  const shapes = groups.flatMap((group) => {
-    const [shape] = group.runs.flatMap((run) => shapeText(measureOf(run, id)) ?? [])
-    return shape === undefined ? [] : [[group, `on ${shape}`] as const]
+  const taken = groups.flatMap((group) => {
+    const [on] = group.runs.flatMap((run) => measureOf(run, id)?.on ?? [])
+    return on ? [[group, on] as const] : []
   })
-  return new Set(shapes.map(([, shape]) => shape)).size > 1 ? new Map(shapes) : new Map()
+  const several = (texts: string[]) => new Set(texts).size > 1
+  if (!several(taken.map(([, on]) => onText(on)))) return new Map()
+  const write = several(taken.map(([, on]) => beginningOf(on))) ? onText : countText
+  return new Map(taken.map(([group, on]) => [group, `on ${write(on)}`]))
 }
 
 /** Explains the means and brackets of a table that has them. */
@@ -120,12 +124,17 @@ export function equalSeedsNotes(groups: readonly Seeded[]): string[] {
   return [`All seeds led to the same model, so they count as one result (n = 1): ${names.join('; ')}.`]
 }
 
-/** `8 windows of 256 tokens`, or `100 questions`; null if it is not known, or of no text. */
-export function shapeText(measure: MeasureSummary | undefined): string | null {
-  if (!measure?.on) return null
-  const { count, sequenceLength } = measure.on
-  return sequenceLength === undefined ? plural(count, 'question') : windowsText(count, sequenceLength)
-}
+/** `8 windows of 256 tokens without BOS`, or `100 questions`; null if it is not known, or of no text. */
+export const shapeText = (measure: MeasureSummary | undefined): string | null => (measure?.on ? onText(measure.on) : null)
+
+const onText = (on: MeasuredOn): string => `${countText(on)}${beginningOf(on)}`
+
+const countText = ({ count, sequenceLength }: MeasuredOn): string =>
+  sequenceLength === undefined ? plural(count, 'question') : windowsText(count, sequenceLength)
+
+/** How windows begin; empty for questions. */
+const beginningOf = ({ sequenceLength, beginToken }: MeasuredOn): string =>
+  sequenceLength === undefined ? '' : beginToken ? ' that begin with BOS' : ' without BOS'
 
 /** Names the methods that looked at fewer calibration windows than requested, with both counts: `BlockPruner (1 of 8)`. */
 export function fewerWindowsNotes(groups: readonly { runs: readonly (RunEntry & { calibration?: UsedData | null })[] }[]): string[] {

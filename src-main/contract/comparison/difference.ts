@@ -53,22 +53,26 @@ const upperShare = 0.975
  * Windows, prompts and questions are the same for both, so differences are taken in pairs, of means over seeds. For losses the interval is
  * Student's: each difference is a mean of many tokens, so nearly normal, and a percentile bootstrap of eight windows would be too narrow.
  * For answers it is that of Bonett and Price (2012), and McNemar's exact test must agree if both results are single runs. With several
- * seeds, Welch's interval over seeds is computed too, and the wider one counts. A pruned result with a single seed is taken to vary as much
- * as the other; an unpruned model does not depend on the seed.
+ * seeds, the interval over seeds is computed too, and the wider one counts: Student's over pairs if both have the same seeds, because a seed
+ * draws the same text for all methods, else Welch's. A pruned result with a single seed is taken to vary as much as the other; an unpruned
+ * model does not depend on the seed.
  *
  * Null if the numbers may not be compared (see `whyApart`), or if nothing shows how much they vary.
  */
 export function differenceOf(first: Result, second: Result, column: Column): Difference | null {
   if (whyResultsApart(first, second, [column]) !== null) return null
-  const [firstMeasures, secondMeasures] = [measuresOf(first, column), measuresOf(second, column)]
-  if (firstMeasures.length === 0 || secondMeasures.length === 0) return null
   const factor = isPerToken(column.name)
-  const level = ({ value }: MeasureSummary) => (factor ? Math.log(value) : value)
-  const value = meanOf(firstMeasures.map(level)) - meanOf(secondMeasures.map(level))
-  const unpaired = { value, first: firstMeasures.map(level), second: secondMeasures.map(level) }
-  const spreads = [overUnits(first, second, column, value), overSeeds(unpaired, dependsOnSeed(first), dependsOnSeed(second))].flatMap(
-    (spread) => spread ?? [],
-  )
+  const levelsOf = (result: Result) =>
+    resultsOf(result, column).map((run) => {
+      const { value } = measureOf(run, measureId(column)) as MeasureSummary
+      return { seed: run.seed, level: factor ? Math.log(value) : value }
+    })
+  const [own, other] = [levelsOf(first), levelsOf(second)]
+  if (own.length === 0 || other.length === 0) return null
+  const meanLevel = (levels: typeof own) => meanOf(levels.map(({ level }) => level))
+  const value = meanLevel(own) - meanLevel(other)
+  const ofSeeds = overPairs(own, other) ?? overSeeds({ value, first: own, second: other }, dependsOnSeed(first), dependsOnSeed(second))
+  const spreads = [overUnits(first, second, column, value), ofSeeds].flatMap((spread) => spread ?? [])
   if (spreads.length === 0) return null
   const { low, high, count, unit } = spreads.reduce((wide, spread) => (spread.high - spread.low > wide.high - wide.low ? spread : wide))
   const isEqual = factor && Math.abs(value) < computedShare
@@ -93,11 +97,14 @@ export function areOneResult(runs: readonly RunEntry[]): boolean {
   return others.length > 0 && shared.length > 0 && shared.every(isEqual)
 }
 
-const measuresOf = ({ runs }: Result, column: Column): MeasureSummary[] => {
+/** The runs with a measure, one for each seed that led to another model. */
+const resultsOf = ({ runs }: Result, column: Column): RunEntry[] => {
   const once = onePerSeed(runs.filter((run) => measureOf(run, measureId(column))))
-  const results = areOneResult(once) ? once.slice(0, 1) : once
-  return results.flatMap((run) => measureOf(run, measureId(column)) ?? [])
+  return areOneResult(once) ? once.slice(0, 1) : once
 }
+
+const measuresOf = (result: Result, column: Column): MeasureSummary[] =>
+  resultsOf(result, column).flatMap((run) => measureOf(run, measureId(column)) ?? [])
 
 const dependsOnSeed = ({ runs: [run] }: Result): boolean => run !== undefined && run.method !== denseMethod
 
@@ -179,19 +186,37 @@ function fromErrors(first: readonly MeasureSummary[], second: readonly MeasureSu
   )
 }
 
+interface SeedLevel {
+  readonly seed: number
+  /** The value, or the logarithm of a perplexity. */
+  readonly level: number
+}
+
+/** Student's interval of the mean difference in pairs of one seed. Null if the results do not have the same seeds, or only one. */
+function overPairs(first: readonly SeedLevel[], second: readonly SeedLevel[]): Spread | null {
+  const differences = first.flatMap(({ seed, level }) => {
+    const pair = second.find((other) => other.seed === seed)
+    return pair ? level - pair.level : []
+  })
+  const count = differences.length
+  if (count < 2 || count < first.length || count < second.length) return null
+  const { mean, spread } = meanAndSpread(differences)
+  return around(mean, { error: (spread ?? 0) / Math.sqrt(count), freedom: count - 1 }, { count, unit: 'seed' })
+}
+
 interface Unpaired {
   value: number
-  first: readonly number[]
-  second: readonly number[]
+  first: readonly SeedLevel[]
+  second: readonly SeedLevel[]
 }
 
 /** Welch's interval of the difference between two means over seeds. Null if both are single runs. */
 function overSeeds({ value, first, second }: Unpaired, firstVaries: boolean, secondVaries: boolean): Spread | null {
   if (first.length === 1 && second.length === 1) return null
-  const [one, two] = [first, second].map((values) => ({ count: values.length, variance: (meanAndSpread(values).spread ?? 0) ** 2 })) as [
-    SeedSpread,
-    SeedSpread,
-  ]
+  const [one, two] = [first, second].map((levels) => ({
+    count: levels.length,
+    variance: (meanAndSpread(levels.map(({ level }) => level)).spread ?? 0) ** 2,
+  })) as [SeedSpread, SeedSpread]
   const count = Math.min(...[one.count, two.count].filter((seeds) => seeds > 1))
   const borrowed = (one.count === 1 && firstVaries) || (two.count === 1 && secondVaries)
   if (borrowed) {

@@ -1,6 +1,7 @@
 import type { RunEntry } from '../runs/runs.ts'
 import { isTimed } from '../runs/time/speed.ts'
 import { denseMethod } from '../titles.ts'
+import { upperFirst } from '../words.ts'
 import { whyResultsApart } from './comparable.ts'
 import { equalSeedsNotes, meansTexts, modelsText, shapeText } from './comparison-table.ts'
 import { type Difference, differenceOf } from './difference.ts'
@@ -11,7 +12,7 @@ import type { Table, TableCell } from './table.ts'
 type Group = Pick<SeedGroup<RunEntry>, 'name' | 'runs' | 'seeds' | 'equalSeeds' | 'measures'>
 
 const pairText =
-  'Difference: of perplexities the first divided by the second, of others the first minus the second, paired over the same windows or questions. p: how often chance alone differs as much, two-sided. With several seeds, the test over seeds must agree, and the wider interval is shown.'
+  'Difference: of perplexities the first divided by the second, of others the first minus the second, with its 95 % interval in brackets, in pairs of the same window or question. p: how often chance alone differs as much, two-sided. With several seeds, the test over seeds (in pairs of the same seed, if both have the same) must agree, and the wider interval is shown.'
 
 /** Returns two results to test first: two pruned ones at one sparsity if there are, else the first two. */
 export function firstPair<Own extends Group>(groups: readonly Own[]): [Own, Own] | null {
@@ -42,7 +43,7 @@ export function pairTable(first: Group, second: Group): Table {
   const [own, other] = [first, second].map(({ name }) => seedlessName(name)) as [string, string]
   const [one, two] = own === other ? [`${own} (first)`, `${other} (second)`] : [own, other]
   return {
-    caption: `${one} against ${two}, on ${modelsText([first, second])}.`,
+    caption: `${upperFirst(one)} against ${two}, on ${modelsText([first, second])}.`,
     notes: [
       pairText,
       ...meansTexts(
@@ -53,19 +54,19 @@ export function pairTable(first: Group, second: Group): Table {
     ],
     columns: [
       { label: 'Measure', numeric: false },
-      ...[one, two, 'Difference', '95 % low', '95 % high', 'p', 'Seeds'].map((label) => ({ label, numeric: true })),
-      { label: 'Conclusion', numeric: false },
+      ...[one, two, 'Difference', 'p', 'Seeds'].map((label) => ({ label, numeric: true })),
       { label: 'Measured on', numeric: false },
+      { label: 'Conclusion', numeric: false },
     ],
     rows: tested.map(({ column, difference, apart }): TableCell[] => [
       { value: columnLabel(column) },
       meanCell(first, column),
       meanCell(second, column),
-      ...[difference?.value, difference?.low, difference?.high].map((value) => ({ value: value ?? null })),
+      difference ? { value: difference.value, low: difference.low, high: difference.high } : { value: null },
       { value: difference?.probability ?? null },
       { value: first.seeds === second.seeds ? first.seeds : `${first.seeds} and ${second.seeds}` },
-      { value: apart === null ? conclusion(difference, column) : `not compared: ${apart}` },
       { value: first.runs.map((run) => shapeText(measureOf(run, column.id))).find((text) => text !== null) ?? '–' },
+      { value: apart === null ? conclusion(difference, column) : `not compared: ${apart}` },
     ]),
   }
 }

@@ -1,11 +1,11 @@
 import { at } from '../at.ts'
-import type { RunEntry } from '../runs/runs.ts'
+import type { MeasureSummary, RunEntry } from '../runs/runs.ts'
 import { isTimed } from '../runs/time/speed.ts'
 import { comparableSets, isPerToken } from './comparable.ts'
 import type { ComparedRun } from './compared-run.ts'
 import { areOneResult, onePerSeed } from './difference.ts'
 import { measureColumns, measureId, measureOf } from './measure-columns.ts'
-import { type Interval, meanAndSpread, meanOf, studentQuantile } from './statistics.ts'
+import { type Interval, meanAndSpread, meanOf, studentQuantile, weightedMeanAndError } from './statistics.ts'
 
 /**
  * A measure over seeds. `spread` is the deviation over seeds, or for a single run its standard error. `count` is the number of runs. With
@@ -27,19 +27,28 @@ export function standardError({ spread, count, factor }: MeasureOverSeeds): numb
 
 /**
  * Returns the 95 % interval of a group's mean: Student's over seeds, or for a single run over its windows or questions. Null if nothing
- * shows how much the value varies, and for a single run's times, whose error is how far repeated timings differ.
+ * shows how much the value varies, and for a single run's times, whose error is how far repeated timings differ. No measure is below 0, and
+ * no share is above 1.
  */
 export function intervalOf({ runs, measures }: Pick<SeedGroup<RunEntry>, 'runs' | 'measures'>, id: string): Interval | null {
   const found = measures.get(id)
-  const error = found && standardError(found)
+  const [taken] = runs.flatMap((run) => measureOf(run, id) ?? [])
+  const error = found && (standardError(found) ?? (found.count === 1 && taken ? errorOverWindows(taken) : null))
   if (!found || !error) return null
   const { mean, count, factor } = found
-  const [taken] = runs.flatMap((run) => measureOf(run, id) ?? [])
   if (count === 1 && taken && isTimed(taken)) return null
-  const units = count > 1 ? count : (runs.flatMap((run) => measureOf(run, id)?.on?.count ?? [])[0] ?? Number.POSITIVE_INFINITY)
+  const units = count > 1 ? count : (taken?.on?.count ?? Number.POSITIVE_INFINITY)
   if (units < 2) return null
   const width = studentQuantile(0.975, units - 1)
-  return factor ? { low: mean / error ** width, high: mean * error ** width } : { low: mean - error * width, high: mean + error * width }
+  if (factor) return { low: mean / error ** width, high: mean * error ** width }
+  const most = taken?.unit === 'share' ? 1 : Number.POSITIVE_INFINITY
+  return { low: Math.max(0, mean - error * width), high: Math.min(most, mean + error * width) }
+}
+
+/** The standard error of a single perplexity as a factor, by the losses of its windows. */
+function errorOverWindows({ name, losses = [], predicted }: MeasureSummary): number | null {
+  if (!isPerToken(name) || losses.length < 2) return null
+  return Math.exp(weightedMeanAndError(losses, predicted ?? losses.map(() => 1)).error)
 }
 
 /**

@@ -3,7 +3,7 @@ import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { comparisonTable } from '#contract/comparison/comparison-table.ts'
 import { differenceOf } from '#contract/comparison/difference.ts'
 import { columnLabel } from '#contract/comparison/measure-columns.ts'
-import { groupEach, groupOverSeeds } from '#contract/comparison/seeds.ts'
+import { groupEach, groupOverSeeds, intervalOf } from '#contract/comparison/seeds.ts'
 import { sparsityTables } from '#contract/comparison/sparsity-table.ts'
 
 /** A perplexity on three windows, on which all runs differ alike. */
@@ -221,7 +221,9 @@ test('a seed that measured nothing does not count, nor does it replace one that 
 test('a caption explains only what the table has, and repeated timings have no interval', () => {
   const timed = (seed: number) => ({ name: 'inference time', dataset: '', value: 20 + seed, best: 20, unit: 'ms', error: 2 })
   const captionOf = (...runs: ComparedRun[]) => comparisonTable(runs, null, true).caption
-  expect(captionOf(run('a', { perplexity: 10 }))).toBe('Results of tiny: perplexity (wikitext2) on 3 questions.')
+  expect(captionOf(run('a', { perplexity: 10 }))).toBe(
+    'Results of tiny: perplexity (wikitext2) on 3 questions. Brackets: the 95 % interval over windows or questions.',
+  )
   expect(captionOf(run('a', { measures: [timed(0)] }))).toBe('Results of tiny. ±: how far repeated timings differ.')
   const [cell] = comparisonTable([run('a', { measures: [timed(0)] })], null, true).rows[0]?.slice(-1) ?? []
   expect([cell?.spread, cell?.low]).toEqual([2, undefined])
@@ -247,14 +249,32 @@ test('seeds of one size or speed are put together, although each reached another
   expect(groupOverSeeds([asked(0, 45), asked(1, 45), asked(0, 60)]).map(({ seeds }) => seeds)).toEqual([2, 1])
 })
 
+test('an interval is of windows where a perplexity has one seed, and never leaves what a measure can be', () => {
+  const [only] = groupEach([run('a', { perplexity: 10 })])
+  const { low = 0, high = 0 } = (only && intervalOf(only, 'perplexity/wikitext2')) ?? {}
+  // Losses of −0.099, 0.001 and 0.101 around ln 10: a standard error of 0.1 / √3 with two degrees of freedom.
+  expect(Math.log(high / 10)).toBeCloseTo((4.30265 * 0.1001) / Math.sqrt(3), 3)
+  expect(low * high).toBeCloseTo(100, 6)
+  const of = (name: string, unit: string, ...values: number[]) =>
+    groupOverSeeds(values.map((value, seed) => run(`s${seed}`, { seed, measures: [{ name, dataset: '', value, best: value, unit }] })))
+  const [times] = of('pruning time', 's', 1, 60, 130)
+  const [shares] = of('accuracy', 'share', 0.8, 0.95, 0.99)
+  expect(times && intervalOf(times, 'pruning time')?.low).toBe(0)
+  expect(shares && intervalOf(shares, 'accuracy')?.high).toBe(1)
+})
+
 test('where results of other windows have one heading, each says its windows', () => {
-  const on = (id: string, count: number) => {
-    const taken = { ...measured(10 + count, `${count}`), on: { hash: `${count}`, count, sequenceLength: 64 } }
+  const on = (id: string, count: number, beginToken?: boolean) => {
+    const taken = { ...measured(10 + count, `${count}`), on: { hash: `${count}`, count, sequenceLength: 64, beginToken } }
     return run(id, { method: id, reached: 0.4, measures: [taken] })
   }
   const notesOf = (...runs: ComparedRun[]) => comparisonTable(runs, null, false).rows.map((row) => row.at(-1)?.note)
   expect(notesOf(on('2ssp', 4), on('shortgpt', 6))).toEqual(['on 4 windows of 64 tokens', 'on 6 windows of 64 tokens'])
   expect(notesOf(on('2ssp', 4), on('shortgpt', 4))).toEqual([undefined, undefined])
+  expect(notesOf(on('2ssp', 4, true), on('shortgpt', 4))).toEqual([
+    'on 4 windows of 64 tokens that begin with BOS',
+    'on 4 windows of 64 tokens without BOS',
+  ])
   expect(sparsityTables([on('2ssp', 4), on('shortgpt', 6)])[0]?.table.rows.map((row) => row.at(-1)?.note)).toEqual([
     'at 40 %, on 4 windows of 64 tokens',
     'at 40 %, on 6 windows of 64 tokens',

@@ -68,6 +68,25 @@ test('with several seeds the wider of both spreads counts, and a single pruned s
   expect(between(seeds(0, 1e-9, 2e-9), dense)).toMatchObject({ clear: true })
 })
 
+test('results with the same seeds are compared in pairs of a seed, whatever all of them gain from it', () => {
+  const seeds = (offset: number, ...shifts: number[]) =>
+    shifts.map((shift, seed) =>
+      run(
+        [1, 2, 3].map((loss) => loss + offset + shift),
+        { seed },
+      ),
+    )
+  const draws = [-0.4, 0, 0.5]
+  const found = between(seeds(0.2, ...draws), seeds(0, ...draws.map((draw, at) => draw + 0.01 * at)))
+  // Differences of 0.2, 0.19 and 0.18: mean 0.19, deviation 0.01.
+  expect(found).toMatchObject({ unit: 'seed', count: 3, clear: true })
+  expect(Math.log(found?.low ?? 0)).toBeCloseTo(0.19 - (4.30265 * 0.01) / Math.sqrt(3), 5)
+  // The order of the runs does not matter, and other seeds are no pairs.
+  expect(between(seeds(0.2, ...draws).toReversed(), seeds(0, ...draws))?.clear).toBe(true)
+  const others = seeds(0, ...draws).map((one) => ({ ...one, seed: one.seed + 3 }))
+  expect(between(seeds(0.2, ...draws), others)).toMatchObject({ unit: 'seed', clear: false })
+})
+
 test('equal runs, one window, other windows and unknown losses make no clear difference', () => {
   expect(between([run([1, 2, 3])], [run([1, 2, 3])])).toMatchObject({ value: 1, low: 1, high: 1, clear: false })
   expect(between([run([1])], [run([2])])).toBeNull()

@@ -86,7 +86,7 @@ test('numbers of one measure have equal decimals in every format, and those of o
       .split('\n')
       .slice(2, 5)
       .map((line) => line.replaceAll('\\', '')),
-  ).toEqual(['| a | 36.60 [32.10, 41.70] | 0.250 | 3 |', '| b | 125.12 (at 41.7 %) | 0.417 | 1 |', '| c | 12,345.00 | 0.500 | 10 |'])
+  ).toEqual(['| a | 36.6 [32.1, 41.7] | 0.250 | 3 |', '| b | 125.1 (at 41.7 %) | 0.417 | 1 |', '| c | 12,345.0 | 0.500 | 10 |'])
   const turned = {
     ...table,
     columns: table.rows.map(() => ({ label: '', numeric: true })),

@@ -127,7 +127,7 @@ describe('table', () => {
     const seeds = groupOverSeeds([run('x', '2ssp', 0.5, 21), run('y', '2ssp', 0.5, 23, 1)])
     const over = seeds.map((group) => subjectData.toSubject(group, null))
     const [line] = lineData.comparisonLines(over, null, columns, titles)
-    expect(line?.cells[0]).toMatchObject({ text: '21.98', spread: '[12.33, 39.17]' })
+    expect(line?.cells[0]).toMatchObject({ text: '22', spread: '[12, 39]' })
   })
 })
 
