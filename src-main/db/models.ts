@@ -40,7 +40,9 @@ export class ModelsTable extends Table {
   /** The number of models with this path, including removed models whose rows are kept. */
   readonly everAtPath: (path: string) => number = this.one('SELECT count(*) FROM models WHERE path = ?')
   readonly list: () => StoredModel[] = this.all(`${selected} WHERE m.removed_at IS NULL ORDER BY m.created_at, m.id`, readModel)
-  readonly names: () => string[] = this.all('SELECT name FROM models WHERE removed_at IS NULL')
+  /** The names that a model at a path may not have. A removed model keeps its name if it has runs. */
+  readonly namesBeside: (path: string) => string[] = this.all(`
+    SELECT name FROM models WHERE path <> ? AND (removed_at IS NULL OR EXISTS (SELECT 1 FROM runs WHERE model = models.id))`)
   readonly children: (id: string) => StoredModel[] = this.all(`${selected} WHERE m.parent = ? AND m.removed_at IS NULL`, readModel)
   readonly removedBefore: (moment: number) => StoredModel[] = this.all(`${selected} WHERE m.removed_at <= ?`, readModel)
   /** Deletes the row unless a run still refers to it. */

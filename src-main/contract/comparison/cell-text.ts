@@ -80,8 +80,8 @@ export function cellText(cell: TableCell, decimals?: number): string {
 export function tableTexts({ rows, columns, alike }: Table): string[][] {
   const ofColumn = columns.map((_, at) => (alike === 'columns' ? placesOf(rows.flatMap((row) => row[at] ?? [])) : undefined))
   return rows.map((row) => {
-    const ofRow = alike === 'rows' ? placesOf(row) : undefined
-    return row.map((cell, at) => cellText(cell, ofRow ?? ofColumn[at]))
+    const ofRow = alike === 'rows' ? placesOf(row.filter((_, at) => !columns[at]?.apart)) : undefined
+    return row.map((cell, at) => cellText(cell, columns[at]?.apart ? undefined : (ofRow ?? ofColumn[at])))
   })
 }
 
@@ -90,7 +90,7 @@ export function tableTexts({ rows, columns, alike }: Table): string[][] {
  * two digits in half of the narrowest interval. Undefined if there are only whole numbers, or if one is too small or too large to be written
  * without an exponent.
  */
-function placesOf(cells: readonly TableCell[]): number | undefined {
+export function placesOf(cells: readonly TableCell[]): number | undefined {
   const sizes = cells.flatMap(({ value }) => (typeof value === 'number' && value !== 0 && Number.isFinite(value) ? [Math.abs(value)] : []))
   const isWhole = sizes.every((size) => Number.isInteger(size))
   if (isWhole || Math.min(...sizes) < 1e-3 || Math.max(...sizes) >= 1e6) return undefined

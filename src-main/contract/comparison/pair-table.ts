@@ -42,8 +42,13 @@ export function pairTable(first: Group, second: Group): Table {
   // A column has the number of seeds.
   const [own, other] = [first, second].map(({ name }) => seedlessName(name)) as [string, string]
   const [one, two] = own === other ? [`${own} (first)`, `${other} (second)`] : [own, other]
+  const shapes = tested.map(
+    ({ column }) => first.runs.map((run) => shapeText(measureOf(run, column.id))).find((text) => text !== null) ?? '–',
+  )
+  const [shape] = shapes
+  const isOneShape = new Set(shapes).size === 1
   return {
-    caption: `${upperFirst(one)} against ${two}, on ${modelsText([first, second])}.`,
+    caption: `${upperFirst(one)} against ${two}, on ${modelsText([first, second])}${isOneShape && shape !== '–' ? `, ${shape}` : ''}.`,
     notes: [
       pairText,
       ...meansTexts(
@@ -52,20 +57,22 @@ export function pairTable(first: Group, second: Group): Table {
       ),
       ...equalSeedsNotes([first, second]),
     ],
+    alike: 'rows',
     columns: [
       { label: 'Measure', numeric: false },
-      ...[one, two, 'Difference', 'p', 'Seeds'].map((label) => ({ label, numeric: true })),
-      { label: 'Measured on', numeric: false },
+      ...[one, two].map((label) => ({ label, numeric: true })),
+      ...['Difference', 'p', 'Seeds'].map((label) => ({ label, numeric: true, apart: true })),
+      ...(isOneShape ? [] : [{ label: 'Measured on', numeric: false }]),
       { label: 'Conclusion', numeric: false },
     ],
-    rows: tested.map(({ column, difference, apart }): TableCell[] => [
+    rows: tested.map(({ column, difference, apart }, at): TableCell[] => [
       { value: columnLabel(column) },
       meanCell(first, column),
       meanCell(second, column),
       difference ? { value: difference.value, low: difference.low, high: difference.high } : { value: null },
       { value: difference?.probability ?? null },
       { value: first.seeds === second.seeds ? first.seeds : `${first.seeds} and ${second.seeds}` },
-      { value: first.runs.map((run) => shapeText(measureOf(run, column.id))).find((text) => text !== null) ?? '–' },
+      ...(isOneShape ? [] : [{ value: shapes[at] ?? '–' }]),
       { value: apart === null ? conclusion(difference, column) : `not compared: ${apart}` },
     ]),
   }

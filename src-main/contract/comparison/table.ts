@@ -1,7 +1,13 @@
 import { z } from 'zod'
 import { type TableFormat, tableFormatTitles } from '../titles.ts'
 
-const tableColumn = z.object({ label: z.string(), numeric: z.boolean(), better: z.enum(['lower', 'higher']).optional() })
+/** `apart` columns have numbers of another kind, in a table whose rows are alike. */
+const tableColumn = z.object({
+  label: z.string(),
+  numeric: z.boolean(),
+  better: z.enum(['lower', 'higher']).optional(),
+  apart: z.boolean().optional(),
+})
 
 /**
  * `low` and `high` are the 95 % interval of the value. `spread` is the standard deviation over seeds, or with `factor` the factor of

@@ -160,7 +160,7 @@ export class Library {
     // The call may have come a long way, such as a download, so it waits for the history.
     const known = await writes.write(
       'models',
-      () => models.atPath(path) ?? void models.insert({ ...model, name: distinctName(wanted, path, new Set(models.names())) }),
+      () => models.atPath(path) ?? void models.insert({ ...model, name: distinctName(wanted, path, new Set(models.namesBeside(path))) }),
     )
     return known ? { known } : { added: this.tell(id) }
   }
@@ -233,6 +233,7 @@ export class Library {
     if (!model) throw new EspalierError('not-found', `There is no removed model ${id} to restore.`)
     if (model.removedAt !== null && models.atPath(model.path))
       throw new EspalierError('not-found', `${model.path} was added to the library again, so there is nothing to restore.`)
+    models.patch(id, { name: distinctName(model.name, model.path, new Set(models.namesBeside(model.path))) })
     models.setRemoved(id, null, false)
     return this.tell(id)
   }

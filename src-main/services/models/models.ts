@@ -26,9 +26,9 @@ export class ModelsService extends Service {
     'models.measureBegin': ({ id }) => this.parts.library.measureBegin(id),
     'models.found': () => findModels(),
     'models.update': ({ id, notesBefore, ...patch }) => {
-      const { name } = this.parts.library.find(id)
-      if (patch.name !== undefined && patch.name !== name && this.history.models.names().includes(patch.name))
-        throw new EspalierError('conflict', `Another model is called "${patch.name}". Choose another name.`)
+      const { name, path } = this.parts.library.find(id)
+      if (patch.name !== undefined && patch.name !== name && this.history.models.namesBeside(path).includes(patch.name))
+        throw new EspalierError('conflict', `Another model in the library or the history is called "${patch.name}". Choose another name.`)
       this.history.transaction(() => {
         checkNotes(this.parts.library.find(id), { ...patch, notesBefore })
         this.history.models.patch(id, patch)

@@ -1,5 +1,5 @@
 import { bestOf, markOf } from '#contract/comparison/best-results.ts'
-import { cellText } from '#contract/comparison/cell-text.ts'
+import { cellText, placesOf } from '#contract/comparison/cell-text.ts'
 import { changeText, deltaOf } from '#contract/comparison/change.ts'
 import { whyResultsApart } from '#contract/comparison/comparable.ts'
 import type { ComparedRun } from '#contract/comparison/compared-run.ts'
@@ -88,20 +88,28 @@ export function comparisonLines(
 /** Whether a measure is a quality, which has a 95 % interval, instead of a time or a size. */
 export const isQuality = ({ unit }: MeasureColumn): boolean => unit === '' || unit === 'share'
 
-/** A value with its 95 % interval, or a time with its deviation. */
-function estimateText(subject: Subject, column: MeasureColumn): { text: string; spread: string } {
+/** Values with their 95 % intervals and equal decimals, or times with their deviation. */
+function estimateTexts(subjects: readonly Subject[], column: MeasureColumn): { text: string; spread: string }[] {
   const { id, unit } = column
-  const { mean = Number.NaN, spread = null } = subject.measures.get(id) ?? {}
-  const interval = isQuality(column) ? intervalOf(subject, id) : null
-  if (interval) {
-    const factor = unit === 'share' ? 100 : 1
-    const shown = { value: factor * mean, low: factor * interval.low, high: factor * interval.high }
-    const [text = '', own = ''] = cellText(shown).split(' [')
-    return { text, spread: `[${own}${unit === 'share' ? ' %' : ''}` }
-  }
-  if (!spread) return { text: formatMeasure(mean, unit), spread: '' }
-  const { value, error } = formatEstimate(mean, spread, unit)
-  return { text: value, spread: `± ${error}` }
+  const isShare = unit === 'share'
+  const scale = isShare ? 100 : 1
+  const cells = subjects.map((subject) => {
+    const { mean = Number.NaN, spread = null } = subject.measures.get(id) ?? {}
+    const { low, high } = (isQuality(column) && intervalOf(subject, id)) || {}
+    const interval = low === undefined || high === undefined ? {} : { low: scale * low, high: scale * high }
+    return { value: scale * mean, mean, spread, ...interval }
+  })
+  const places = isQuality(column) ? placesOf(cells) : undefined
+  return cells.map(({ mean, spread, ...cell }) => {
+    if (cell.low !== undefined) {
+      const [text = '', own = ''] = cellText(cell, places).split(' [')
+      return { text, spread: `[${own}${isShare ? ' %' : ''}` }
+    }
+    if (isQuality(column) && !spread && places !== undefined) return { text: `${cellText(cell, places)}${isShare ? ' %' : ''}`, spread: '' }
+    if (!spread) return { text: formatMeasure(mean, unit), spread: '' }
+    const { value, error } = formatEstimate(mean, spread, unit)
+    return { text: value, spread: `± ${error}` }
+  })
 }
 
 function plainLine(id: string, title: string, kind: 'fact' | 'parameter', values: string[]): ComparisonLine {
@@ -135,11 +143,12 @@ function measureLine(subjects: readonly Subject[], baseline: Subject | null, col
     baseline,
   )
   const windows = windowsNotes(subjects, column)
-  const cells = subjects.map((subject): ComparisonCell => {
+  const texts = estimateTexts(subjects, column)
+  const cells = subjects.map((subject, at): ComparisonCell => {
     const value = subject.measures.get(column.id)
     if (!value) return { text: '–', spread: '', delta: null, best: false }
     return {
-      ...estimateText(subject, column),
+      ...(texts[at] ?? { text: '–', spread: '' }),
       ...(subject === baseline ? { delta: null } : against(subject, baseline, column, value.mean)),
       ...(isTimed(column) ? noiseOfTiming(subject) : {}),
       ...(windows.has(subject) ? { windows: windows.get(subject) ?? '' } : {}),

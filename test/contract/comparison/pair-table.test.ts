@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { tableTexts } from '#contract/comparison/cell-text.ts'
 import { firstPair, pairTable } from '#contract/comparison/pair-table.ts'
 import { groupOverSeeds } from '#contract/comparison/seeds.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
@@ -37,25 +38,11 @@ test('two rows are tested by each measure that varies, in pairs, with their seed
   )
   if (!first || !second) throw new Error('Two groups are needed.')
   const { columns, rows, caption, notes } = pairTable(first, second)
-  expect(columns.map(({ label }) => label)).toEqual([
-    'Measure',
-    '2ssp 0.5',
-    'shortgpt 0.5',
-    'Difference',
-    'p',
-    'Seeds',
-    'Measured on',
-    'Conclusion',
-  ])
+  expect(columns.map(({ label }) => label)).toEqual(['Measure', '2ssp 0.5', 'shortgpt 0.5', 'Difference', 'p', 'Seeds', 'Conclusion'])
   expect(rows).toHaveLength(1)
-  const [measure, , , difference, p, seeds, on, conclusion] = rows[0]?.map(({ value }) => value) ?? []
+  const [measure, , , difference, p, seeds, conclusion] = rows[0]?.map(({ value }) => value) ?? []
   const { low, high } = rows[0]?.[3] ?? {}
-  expect([measure, seeds, on, conclusion]).toEqual([
-    'perplexity (prose)',
-    '2 and 1',
-    '3 windows of 64 tokens without BOS',
-    'the first is better',
-  ])
+  expect([measure, seeds, conclusion]).toEqual(['perplexity (prose)', '2 and 1', 'the first is better'])
   expect(difference).toBeCloseTo(Math.exp(0.205 - 0.71), 6)
   expect(Number(low)).toBeLessThan(Number(difference))
   expect(Number(high)).toBeLessThan(1)
@@ -65,8 +52,28 @@ test('two rows are tested by each measure that varies, in pairs, with their seed
   expect(notes?.join(' ')).toContain(
     'Geometric means over 2 seeds. Brackets: the 95 % interval, over seeds where there are several, else over windows or questions.',
   )
-  expect(caption).toBe('2ssp 0.5 against shortgpt 0.5, on tiny.')
+  expect(caption).toBe('2ssp 0.5 against shortgpt 0.5, on tiny, 3 windows of 64 tokens without BOS.')
+  // Both means have the decimals of the narrower interval; the difference has its own.
+  const decimals = (text = '') => text.match(/^[\d,]*\.?(\d*)/)?.[1]?.length
+  const [, own, other] = tableTexts(pairTable(first, second))[0] ?? []
+  expect(decimals(own)).toBe(decimals(other))
   expect(pairTable(second, first).rows[0]?.at(-1)?.value).toBe('the second is better')
+})
+
+test('measures that were taken on other windows say which, each in its row', () => {
+  const [first, second] = groupsOf(
+    ...['2ssp', 'shortgpt'].map((method) => {
+      const { measures, ...rest } = run(method, 0.5, [0.1, 0.2])
+      const [prose] = measures.filter(({ name }) => name === 'perplexity')
+      const on = { hash: 'code', count: 3, sequenceLength: 32, beginToken: true }
+      return { ...rest, measures: prose ? [prose, { ...prose, dataset: 'code', on }] : [] } as RunEntry
+    }),
+  )
+  if (!first || !second) throw new Error('Two groups are needed.')
+  const { columns, rows, caption } = pairTable(first, second)
+  expect(caption).toBe('2ssp 0.5 against shortgpt 0.5, on tiny.')
+  expect(columns.at(-2)?.label).toBe('Measured on')
+  expect(rows.map((row) => row.at(-2)?.value)).toEqual(['3 windows of 64 tokens without BOS', '3 windows of 32 tokens that begin with BOS'])
 })
 
 test('numbers of other windows are not tested, and the table says why', () => {

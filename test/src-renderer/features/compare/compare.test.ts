@@ -123,6 +123,18 @@ describe('table', () => {
     expect([line?.title, line?.cells[0]?.text]).toEqual(['Calibration text', 'own.txt'])
   })
 
+  test('the numbers of a column have equal decimals, as many as the narrowest interval supports', () => {
+    const seeds = groupOverSeeds([run('x', '2ssp', 0.5, 21), run('y', '2ssp', 0.5, 21.2, 1), run('z', 'shortgpt', 0.5, 3000, 0)])
+    const [line] = lineData.comparisonLines(
+      seeds.map((group) => subjectData.toSubject(group, null)),
+      null,
+      columns,
+      titles,
+    )
+    expect(line?.cells.map(({ text }) => text)).toEqual(['21.1', '3000.0'])
+    expect(line?.cells[0]?.spread).toMatch(/^\[\d+\.\d, \d+\.\d\]$/)
+  })
+
   test('a mean over seeds has its 95 % interval', () => {
     const seeds = groupOverSeeds([run('x', '2ssp', 0.5, 21), run('y', '2ssp', 0.5, 23, 1)])
     const over = seeds.map((group) => subjectData.toSubject(group, null))
