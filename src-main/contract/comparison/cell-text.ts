@@ -64,7 +64,12 @@ export function cellText(cell: TableCell, decimals?: number): string {
   if (value === null) return '–'
   if (typeof value !== 'number') return String(value)
   const places = decimals ?? placesOf([cell])
-  const to = (number: number) => (places === undefined ? formatNumber(number) : fixed(number, places))
+  const to = (number: number) =>
+    Math.abs(number) >= 1e7 && !Number.isInteger(number)
+      ? number.toExponential(1)
+      : places === undefined
+        ? formatNumber(number)
+        : fixed(number, places)
   const own =
     low !== undefined && high !== undefined
       ? `${to(value)} [${to(low)}, ${to(high)}]`

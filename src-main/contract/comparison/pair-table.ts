@@ -14,11 +14,13 @@ type Group = Pick<SeedGroup<RunEntry>, 'name' | 'runs' | 'seeds' | 'equalSeeds' 
 const pairText =
   'Difference: of perplexities the first divided by the second, of others the first minus the second, with its 95 % interval in brackets, in pairs of the same window or question. p: how often chance alone differs as much, two-sided. With several seeds, the test over seeds (in pairs of the same seed, if both have the same) must agree, and the wider interval is shown.'
 
-/** Returns two results to test first: two pruned ones at one sparsity if there are, else the first two. */
+/** Returns two results to test first: two pruned ones at one sparsity that can be compared if there are, else the first two. */
 export function firstPair<Own extends Group>(groups: readonly Own[]): [Own, Own] | null {
   const pruned = groups.filter(({ runs }) => runs.every(({ method }) => method !== denseMethod))
+  const columns = measureColumns(pruned.flatMap(({ runs }) => runs)).filter(({ unit }) => !counted.has(unit))
   for (const one of pruned) {
-    const other = pruned.find((rival) => rival !== one && rival.runs[0]?.nominal === one.runs[0]?.nominal)
+    const isRival = (rival: Own) => rival !== one && rival.runs[0]?.nominal === one.runs[0]?.nominal
+    const other = pruned.find((rival) => isRival(rival) && whyResultsApart(one, rival, columns) === null)
     if (other) return [one, other]
   }
   const [first, second] = groups

@@ -5,7 +5,7 @@ import { denseMethod } from '../titles.ts'
 import { upperFirst } from '../words.ts'
 import { isNear, leadersOf, markOf, ranksOf, sparsityTolerance } from './best-results.ts'
 import { shareText } from './cell-text.ts'
-import { bitsMeasure, comparableSets } from './comparable.ts'
+import { bitsMeasure, comparableSets, whyResultsApart } from './comparable.ts'
 import {
   comparisonNotes,
   equalSeedsNotes,
@@ -66,14 +66,15 @@ function rivalsOfEach<Run extends RunEntry>(groups: readonly Group<Run>[], colum
 }
 
 /**
- * Returns the mean rank of each row over the sparsities that all rows of its model reach and are compared at, and these sparsities. Empty if
- * there are none.
+ * Returns the mean rank of each row over the sparsities that all rows of its model and windows reach and are compared at, and these
+ * sparsities. Empty if there are none.
  */
 function meanRanks(rows: readonly Row[], groups: readonly Group<RunEntry>[], column: MeasureColumn) {
   const modelOf = (own: readonly Group<RunEntry>[]) => own[0]?.runs[0]?.model.id
   const pruned = rows.filter(({ groups: own }) => own.some((group) => !isDense(group)))
   const contests = rivalsOfEach(groups, column).filter((own) => {
-    return own.length > 1 && own.length === pruned.filter((row) => modelOf(row.groups) === modelOf(own)).length
+    const { set } = pruned.find((row) => row.groups.includes(at(own, 0))) ?? {}
+    return own.length > 1 && own.length === pruned.filter((row) => row.set === set && modelOf(row.groups) === modelOf(own)).length
   })
   const ranks = new Map(contests.flatMap((own) => [...ranksOf(own, column)]))
   const ranked = rows.flatMap((row): [Row, number][] => {
@@ -95,7 +96,8 @@ function rankNotes(ranked: readonly number[], groups: readonly Group<RunEntry>[]
 
 /**
  * Makes a table of one measure as in papers: a row per method, a column per sparsity, the mean with its deviation over seeds, and the best
- * of each column marked. A result that misses the sparsity by more than the tolerance does not compete, and shows its reached sparsity.
+ * of each column marked. A row only has results that can be compared with each other; others of its method have a row of their own. A
+ * result that misses the sparsity by more than the tolerance does not compete, and shows its reached sparsity.
  */
 export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, titleOf: OptionTitle = (_, option) => option): Table {
   const groups = groupOverSeeds([...runs].sort((a, b) => rankOf(a) - rankOf(b))).filter(
@@ -106,13 +108,18 @@ export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, 
       rivals > 1 ? leaders.map((group) => [group, leaders.length] as const) : [],
     ),
   )
-  const rows = [...Map.groupBy(groups, rowKey).values()].flatMap((row) => splitRow(row, titleOf))
+  const windows = windowsNotes(groups, column)
+  const sets = comparableSets(groups, [column])
+  const rows = sets.flatMap((members, set) => {
+    const [first] = members
+    const note = first && (windows.get(first) ?? whyOtherSet(first, sets.slice(0, set), column))
+    return [...Map.groupBy(members, rowKey).values()].flatMap((row) => splitRow(row, set, note, titleOf))
+  })
   const manyModels = hasSeveralModels(groups.flatMap(({ runs: own }) => own))
   const sparsities = [...new Set(groups.map(nominalOf))].sort((a, b) => a - b)
   const better = column.lowerIsBetter ? ('lower' as const) : ('higher' as const)
   const { ranks, sparsities: ranked } = meanRanks(rows, groups, column)
   const hasRanks = ranks.size > 1
-  const windows = windowsNotes(groups, column)
   const counts = countsOf(groups, column)
   const most = Math.max(...counts.values())
   return {
@@ -135,9 +142,7 @@ export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, 
       { value: row.title },
       ...sparsities.map((sparsity) => {
         const found = row.groups.find((group) => nominalOf(group) === sparsity)
-        return found
-          ? cellOf(found, column, { leaders: best.get(found) ?? 0, windows: windows.get(found), count: counts.get(found), most })
-          : { value: null }
+        return found ? cellOf(found, column, { leaders: best.get(found) ?? 0, count: counts.get(found), most }) : { value: null }
       }),
       ...(hasRanks ? [{ value: ranks.get(row) ?? null }] : []),
     ]),
@@ -162,17 +167,15 @@ function countsOf(groups: readonly Group<RunEntry>[], { id }: MeasureColumn): Ma
 interface CellFacts {
   /** How many share the first place with this group; 0 if it is not one of them. */
   readonly leaders: number
-  readonly windows: string | undefined
   readonly count: number | undefined
   /** The largest count of the table. */
   readonly most: number
 }
 
-function cellOf(group: Group<RunEntry>, { id }: MeasureColumn, { leaders, windows, count, most }: CellFacts): TableCell {
+function cellOf(group: Group<RunEntry>, { id }: MeasureColumn, { leaders, count, most }: CellFacts): TableCell {
   const { mean = null, spread = null, factor = false } = group.measures.get(id) ?? {}
   const notes = [
     ...(competes(group) || isDense(group) ? [] : [`at ${shareText(group.reached ?? 0)}`]),
-    ...(windows ? [windows] : []),
     ...(count !== undefined && count < most ? [`n = ${count}`] : []),
   ]
   return {
@@ -204,10 +207,21 @@ function rowKey({ runs: [run] }: Group<RunEntry>): string {
 interface Row {
   title: string
   groups: Group<RunEntry>[]
+  /** The number of the set whose results can be compared. */
+  set: number
 }
 
-/** Splits the results of one method into rows by the options that differ at the same sparsity. The rows' titles show these options. */
-function splitRow(groups: Group<RunEntry>[], titleOf: OptionTitle): Row[] {
+/** Why the results of a set are apart from those of the same model in an earlier set. */
+function whyOtherSet(first: Group<RunEntry>, earlier: readonly Group<RunEntry>[][], column: MeasureColumn): string | undefined {
+  const same = earlier.flat().find(({ runs: [run] }) => run?.model.id === first.runs[0]?.model.id)
+  return (same && whyResultsApart(first, same, [column])) ?? undefined
+}
+
+/**
+ * Splits the results of one method into rows by the options that differ at the same sparsity. The rows' titles show these options, and what
+ * sets the results apart from others.
+ */
+function splitRow(groups: Group<RunEntry>[], set: number, note: string | undefined, titleOf: OptionTitle): Row[] {
   const [run] = groups[0]?.runs ?? []
   if (!run) return []
   const names = distinguishing(groups, [...new Set([...Map.groupBy(groups, nominalOf).values()].flatMap(differingOptions))])
@@ -219,7 +233,11 @@ function splitRow(groups: Group<RunEntry>[], titleOf: OptionTitle): Row[] {
       )
       .join(', ')
   const title = seriesTitle(run.method, treatmentOf(run))
-  return [...Map.groupBy(groups, textOf)].map(([text, own]) => ({ title: text ? `${title}, ${text}` : title, groups: own }))
+  return [...Map.groupBy(groups, textOf)].map(([text, own]) => ({
+    title: `${text ? `${title}, ${text}` : title}${note === undefined ? '' : ` (${note})`}`,
+    groups: own,
+    set,
+  }))
 }
 
 /** Writes a title for use after a comma: `Stage 1 windows` then begins in lower case, `MLP width` does not. */

@@ -85,7 +85,7 @@ export function toLatex(table: Table, name = 'results'): string {
       const own = cell.value === null ? '--' : latexText(texts[at]?.[column] ?? '')
       const text =
         typeof cell.value === 'number'
-          ? own.replace(/e(\$-\$|\+)(\d+)$/, (_, sign, power) => `$\\times10^{${sign === '+' ? '' : '-'}${power}}$`)
+          ? own.replace(/(?<=\d)e(\$-\$|\+)(\d+)/g, (_, sign, power) => `$\\times10^{${sign === '+' ? '' : '-'}${power}}$`)
           : own
       return cell.best ? `\\textbf{${text}}` : text
     }),

@@ -1,5 +1,6 @@
 import { at } from '#contract/at.ts'
 import { sparsityTolerance } from '#contract/comparison/best-results.ts'
+import { windowsNotes } from '#contract/comparison/comparison-table.ts'
 import { type MeasureColumn, subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { lineKey } from '#contract/comparison/seeds.ts'
 import { seriesId, type Treatment } from '#contract/comparison/series.ts'
@@ -117,26 +118,18 @@ export function taskBars(
 ): TaskBars {
   const accuracies = columns.filter(({ name }) => /^accuracy/.test(name))
   const shown = accuracies.length > 0 ? accuracies : columns.filter(({ name }) => name === 'perplexity')
-  const groups = shown.map(
-    (column): BarGroup => ({
+  const groups = shown.map((column): BarGroup => {
+    const windows = windowsNotes(subjects, column)
+    return {
       title: [subjectTitle(column.dataset), column.name.replace(/^(accuracy|perplexity) ?/, '')].filter(Boolean).join(', ') || column.name,
       bars: subjects.flatMap((subject) => {
-        const value = subject.measures.get(column.id)
-        return value
-          ? [
-              {
-                id: subject.id,
-                label: subject.label,
-                color: styleOf(subject.method).color,
-                value: value.mean,
-                error: value.spread,
-                factor: value.factor,
-              },
-            ]
-          : []
+        const { mean, spread, factor } = subject.measures.get(column.id) ?? {}
+        if (mean === undefined || spread === undefined) return []
+        const label = [subject.label, windows.get(subject)].filter(Boolean).join(', ')
+        return [{ id: subject.id, label, color: styleOf(subject.method).color, value: mean, error: spread, factor }]
       }),
-    }),
-  )
+    }
+  })
   const hasAccuracies = accuracies.length > 0
   return {
     title: hasAccuracies ? 'Accuracy per task' : 'Perplexity per data set',

@@ -87,6 +87,8 @@ test('numbers of other windows are not tested, and the table says why', () => {
 test('the pair that is shown first is of two pruned results at one sparsity', () => {
   const groups = groupsOf(run('dense', 0, []), run('2ssp', 0.25, [0.1]), run('2ssp', 0.5, [0.1]), run('shortgpt', 0.5, [0.1]))
   expect(firstPair(groups)?.map(({ name }) => name)).toEqual(['2ssp 0.5', 'shortgpt 0.5'])
+  const apart = groupsOf(run('2ssp', 0.5, [0.1], { hash: 'other' }), run('2ssp', 0.5, [0.1], { seed: 1 }), run('shortgpt', 0.5, [0.1]))
+  expect(firstPair(apart)?.map(({ runs }) => runs[0]?.id)).toEqual(['2ssp 0.5 1', 'shortgpt 0.5 0'])
   expect(firstPair(groups.slice(0, 2))?.map(({ name }) => name)).toEqual(['dense 0', '2ssp 0.25'])
   expect(firstPair(groups.slice(0, 1))).toBeNull()
 })

@@ -151,6 +151,25 @@ test('a table says what it compares: the model, the windows, the seeds, and whic
   expect(notes).toContain('Fewer calibration windows than requested: BlockPruner, whole blocks (1 of 8).')
 })
 
+test('two experiments on other windows make rows of their own: no result is lost, and each competes with its own', () => {
+  const on = (count: number, seeds: number[], base: number) =>
+    ['2ssp', 'shortgpt'].flatMap((method, at) =>
+      seeds.map((seed) => {
+        const { measures, ...rest } = run(method, 0.5, base + 50 * at + seed / 10, { seed, id: `${method} ${count} ${seed}` })
+        const shape = { hash: `${count}`, count, sequenceLength: 64 }
+        return { ...rest, measures: measures.map((measure) => ({ ...measure, on: shape })) } as RunEntry
+      }),
+    )
+  const { columns, rows } = sparsityTable([...on(3, [0, 1, 2], 20), ...on(6, [0, 1], 60)], column)
+  expect(rows.map((row) => [row[0]?.value, Math.floor(Number(row[1]?.value)), row[1]?.best, row.at(-1)?.value])).toEqual([
+    ['2SSP (on 3 windows of 64 tokens)', 20, true, 1],
+    ['ShortGPT (on 3 windows of 64 tokens)', 70, false, 2],
+    ['2SSP (on 6 windows of 64 tokens)', 60, true, 1],
+    ['ShortGPT (on 6 windows of 64 tokens)', 110, false, 2],
+  ])
+  expect(columns.at(-1)?.label).toBe('Rank')
+})
+
 test('two methods, three sparsities and three seeds: equal seeds are one result, and ranks count only what both reach', () => {
   const [seeds, sparsities] = [
     [0, 1, 2],

@@ -96,6 +96,13 @@ test('numbers of one measure have equal decimals in every format, and those of o
   expect(toLatex({ ...turned, alike: undefined })).toContain('p & 0.500 & 20.25 ')
 })
 
+test('an end of an interval that is too large to read is a power of ten', () => {
+  const columns = [{ label: 'perplexity', numeric: true }]
+  const rows = [[{ value: 5949.92, low: 0.0009, high: 39_585_259_893.4 }], [{ value: 620.1, low: 300, high: 1217.25 }]]
+  expect(toLatex({ columns, rows, alike: 'columns' })).toContain('  5950 [0, 4.0$\\times10^{10}$] \\\\\n  620 [300, 1217] ')
+  expect(toMarkdown({ columns, rows, alike: 'columns' })).toContain('5950 \\[0, 4.0e+10\\]')
+})
+
 test('LaTeX escapes names, sets the best bold and says which way is better', () => {
   const columns = [
     { label: 'name_1', numeric: false },
