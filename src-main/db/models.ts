@@ -69,15 +69,20 @@ export class TransfersTable extends Table {
   readonly #save: (id: string, transfer: Transfer, request: string, owner: string | null, at: number) => void = this.run(
     'INSERT OR REPLACE INTO transfers(id, transfer, request, owner, changed_at) VALUES (?, ?, ?, ?, ?)',
   )
-  /** Only the newest are listed. A download that was paused is found by its request, however old it is. */
-  readonly #forgetOld: () => void = this.run(
-    "DELETE FROM transfers WHERE transfer ->> 'status' IN ('done', 'failed', 'cancelled') AND id NOT IN (SELECT id FROM transfers ORDER BY changed_at DESC LIMIT 100)",
-  )
+  /** Only the newest are listed. Older ones are kept if a request finds them: paused downloads, and what was saved from a run. */
+  readonly #forgetOld: () => void = this.run(`
+    DELETE FROM transfers WHERE transfer ->> 'status' IN ('done', 'failed', 'cancelled') AND id NOT IN (SELECT id FROM transfers ORDER BY changed_at DESC LIMIT 100)
+      AND NOT (transfer ->> 'kind' = 'export' AND transfer ->> 'status' = 'done' AND coalesce(request ->> 'run', '') IN (SELECT id FROM runs))`)
   readonly #paused: (request: string, kind: Transfer['kind']) => string | undefined = this.first(
     "SELECT id FROM transfers WHERE request = ? AND transfer ->> 'kind' = ? AND transfer ->> 'status' = 'paused' ORDER BY changed_at DESC LIMIT 1",
   )
 
   readonly list: () => Transfer[] = this.all('SELECT transfer FROM transfers ORDER BY changed_at DESC LIMIT 100', fromJson<Transfer>)
+  /** The finished exports of a run, newest first. */
+  readonly exportsOf: (run: string) => Transfer[] = this.all(
+    "SELECT transfer FROM transfers WHERE transfer ->> 'kind' = 'export' AND transfer ->> 'status' = 'done' AND request ->> 'run' = ? ORDER BY changed_at DESC",
+    fromJson<Transfer>,
+  )
   readonly find: (id: string) => StoredTransfer | undefined = this.first(
     'SELECT transfer, request FROM transfers WHERE id = ?',
     readTransfer,

@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile, rename, writeFile } from 'node:fs/promises'
 import { homedir, tmpdir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import type { Locator, Page } from 'playwright-core'
@@ -668,6 +668,21 @@ test('a model is saved in several formats at once, with its progress, and the re
   await expect.poll(() => rowOf(/Q4_K_M/).textContent()).toMatch(/[+−]\d.* %\s*\d of 8/)
   await expect.poll(() => rowOf(/Nemotron/).textContent()).toContain('not opened here')
   await dialog.getByRole('button', { name: 'Close' }).last().click()
+  // What was saved stays on the run's page, after a reload and in another tab too.
+  const kept = page.getByRole('region', { name: 'Saved files' })
+  await kept.getByText('llama.cpp').first().waitFor()
+  await page.reload()
+  await kept
+    .getByText(/^ollama create /)
+    .first()
+    .waitFor()
+  await expect.poll(() => kept.getByRole('button', { name: 'Copy path' }).count()).toBe(5)
+  const gone = (await workbench.call('runs.saved', { id: runOf('2ssp', 0.5).id })).find(({ type }) => type === 'F32')?.path ?? ''
+  await rename(gone, `${gone}.moved`)
+  await page.reload()
+  await kept.getByText('This is gone').waitFor()
+  await expect.poll(() => kept.getByRole('button', { name: 'Copy path' }).count()).toBe(4)
+  await rename(`${gone}.moved`, gone)
   const models = (await workbench.call('models.list', {})).filter(({ name }) => name.startsWith('Halved'))
   expect(models.map(({ name }) => name).sort()).toEqual(['Halved F32', 'Halved Q4_K_M', 'Halved exact', 'Halved stock'])
   const stock = models.find(({ name }) => name === 'Halved stock')

@@ -1,4 +1,5 @@
 import { existsSync, statSync } from 'node:fs'
+import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import type { GridInput } from '#contract/experiments/experiments.ts'
@@ -116,6 +117,11 @@ test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and 
   expect(child.description.parameters.total).toBeLessThan(model.description.parameters.total)
 
   await using again = await workbench.reopened()
+  const kept = () => again.call('runs.saved', { id: runs[1]?.id as string })
+  expect(await kept()).toEqual([{ ...saved.saved?.[0], isMissing: false }])
+  await rename(child.path, `${child.path} moved`)
+  expect(await kept()).toMatchObject([{ path: child.path, isMissing: true }])
+  expect(await again.call('runs.saved', { id: runs[2]?.id as string })).toEqual([])
   expect((await again.call('experiments.get', { id: experiment.id })).counts).toEqual({ done: 5 })
   expect((await again.call('runs.get', { id: runs[1]?.id as string })).plan).toEqual(compared.runs[1]?.plan)
   expect((await again.call('transcripts.query', { search: 'Once' })).total).toBe(1)

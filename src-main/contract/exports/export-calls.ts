@@ -5,7 +5,7 @@ import { transfer } from '../models/models.ts'
 import { writePlace } from '../places.ts'
 import { amount } from '../runs/run-request.ts'
 import { usualGgufTypes } from '../titles.ts'
-import { formatOutline } from './exports.ts'
+import { formatOutline, keptFile } from './exports.ts'
 import { benchRequest, speedRangeRequest } from './file-bench.ts'
 
 /** Where and how to save. Each of several formats gets a subfolder. `replace` allows overwriting a folder that is not empty. */
@@ -54,6 +54,7 @@ export const exportCalls = {
     'not-found',
     'infeasible',
   ),
+  'runs.saved': call('What was saved from a run, newest first, and whether it is still there.', idInput, z.array(keptFile), 'not-found'),
   'runs.save': call(
     'Write the pruned model of a run to a folder, and add it to the library.',
     idInput.extend({

@@ -46,6 +46,9 @@ export const savedFile = z.object({
   reload: reloadTest.nullable(),
 })
 
+/** A file or folder that was saved from a run. It may have been moved or deleted since. */
+export const keptFile = savedFile.extend({ isMissing: z.boolean() })
+
 /** The folder of a path of this or another system. */
 export const dirname = (path: string): string => path.slice(0, Math.max(0, path.search(/[\\/][^\\/]*$/)))
 
@@ -68,6 +71,7 @@ export const modelfileName = (type: string, types: number): string => (types > 1
 export type FormatOutline = z.infer<typeof formatOutline>
 export type ReloadTest = z.infer<typeof reloadTest>
 export type SavedFile = z.infer<typeof savedFile>
+export type KeptFile = z.infer<typeof keptFile>
 
 const texts = z.array(usedData.pick({ source: true, windows: true, sequenceLength: true, beginToken: true }))
 

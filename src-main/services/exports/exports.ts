@@ -10,6 +10,7 @@ import {
   type ExportedTexts,
   type FormatOutline,
   formatOutline,
+  type KeptFile,
   type SavedFile,
   savedFile,
 } from '#contract/exports/exports.ts'
@@ -50,7 +51,7 @@ type OutlineQuestion = Omit<Extract<ComputeTask, { kind: 'outline save' }>, 'kin
  * checks in advance whether this is possible, and how large the result would be.
  */
 export class ExportsService extends Service {
-  readonly calls: Pick<Calls<'runs'>, 'runs.save' | 'runs.checkSave' | 'runs.formats'> = {
+  readonly calls: Pick<Calls<'runs'>, 'runs.save' | 'runs.saved' | 'runs.checkSave' | 'runs.formats'> = {
     'runs.checkSave': async ({ model: id, method, amount, options, ...target }) => {
       const { path: model } = this.parts.library.find(id)
       const { formats, ggufTypes } = target
@@ -65,6 +66,7 @@ export class ExportsService extends Service {
       const ggufTypes = [...mixed, ...ggufTypesOf(model.description)]
       return { formats: await this.#outline({ model: model.path, plan, method: row.method, formats, ggufTypes }) }
     },
+    'runs.saved': ({ id }) => keptFiles(this.history.transfers.exportsOf(this.history.runs.get(id).id)),
     'runs.save': ({ id, name, folder, ...rest }) => this.#save(id, name, folder, rest),
   }
 
@@ -183,6 +185,21 @@ async function weighed(file: SavedFile, request: RunRequest): Promise<SavedFile>
 async function weightBytesIn(folder: string): Promise<number> {
   const names = (await readdir(folder)).filter((name) => name.endsWith('.safetensors'))
   return (await Promise.all(names.map(async (name) => (await stat(join(folder, name))).size))).reduce((sum, size) => sum + size, 0)
+}
+
+/** Returns the files of exports, newest first. Of several saves to one place, the newest is there. */
+function keptFiles(transfers: readonly Transfer[]): Promise<KeptFile[]> {
+  const newest = new Map<string, SavedFile>()
+  for (const file of transfers.flatMap(({ saved = [] }) => saved)) if (!newest.has(file.path)) newest.set(file.path, file)
+  return Promise.all(
+    [...newest.values()].map(async (file) => ({
+      ...file,
+      isMissing: await stat(file.path).then(
+        () => false,
+        () => true,
+      ),
+    })),
+  )
 }
 
 const sumBytes = (outlines: readonly FormatOutline[]): number => outlines.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0)

@@ -37,7 +37,7 @@ const mostCsvRows = 1_000_000
 const newestFirst: RunQuery['sort'] = [{ field: 'createdAt', direction: 'descending' }]
 
 export class RunsService extends Service {
-  readonly calls: Omit<Calls<'runs'>, 'runs.save' | 'runs.checkSave' | 'runs.formats'> = {
+  readonly calls: Omit<Calls<'runs'>, 'runs.save' | 'runs.saved' | 'runs.checkSave' | 'runs.formats'> = {
     'runs.query': (query) => this.history.queries.page(query),
     'runs.columns': (filter) => runColumns(this.history.db, filter),
     'runs.get': ({ id }) => runDetail(this.parts, this.#run(id)),

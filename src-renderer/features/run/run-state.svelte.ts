@@ -3,6 +3,7 @@ import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { worthOf } from '#contract/comparison/verdict.ts'
 import { verdictText } from '#contract/comparison/verdict-sentence.ts'
 import { toErrorMessage } from '#contract/errors.ts'
+import type { KeptFile } from '#contract/exports/exports.ts'
 import type { ModelDescription } from '#contract/models/models.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
@@ -51,6 +52,8 @@ export class RunState {
   other = $state.raw<RunDetail | null>(null)
   /** Says that an unpruned file is better and no larger. Empty if none is known to be; null until the first request. */
   refusal = $state<string | null>(null)
+  /** What was saved from the run. */
+  saved = $state.raw<KeptFile[]>([])
   #description = $state.raw<ModelDescription | null>(null)
 
   readonly description: ModelDescription | null = $derived(this.run.value?.modelDescription ?? this.#description)
@@ -76,6 +79,7 @@ export class RunState {
         if (before !== run.status) announce(`Run ${run.status}`)
         this.#refreshSoon()
       }),
+      on('transfer changed', ({ transfer: { kind, status } }) => kind === 'export' && status === 'done' && void this.#loadSaved()),
       on('runs removed', ({ ids }) => {
         if (!ids.includes(this.id)) return
         this.run.value = null
@@ -100,6 +104,7 @@ export class RunState {
           () => null,
         )
       if (run.method === 'gates' && run.experiment && !this.other) void this.#loadOther(run)
+      if (run.hasPlan) void this.#loadSaved()
       if (this.refusal === null && run.status === 'done') void this.#loadRefusal(run)
       if (run.progress) this.#takeProgress(run.progress)
       return run
@@ -123,6 +128,10 @@ export class RunState {
   async #loadRefusal(run: RunDetail): Promise<void> {
     this.refusal = ''
     this.refusal = await findRefusal(run).catch(() => null)
+  }
+
+  async #loadSaved(): Promise<void> {
+    this.saved = await call('runs.saved', { id: this.id }).catch(() => this.saved)
   }
 
   async loadLog(): Promise<void> {
