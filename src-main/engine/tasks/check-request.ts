@@ -23,6 +23,7 @@ import {
   titleOfMethod,
   weightText,
 } from '#contract/titles.ts'
+import { plural } from '#contract/words.ts'
 import { activeParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -61,6 +62,9 @@ import { requireTrimmable } from './run/trim-first.ts'
 
 /** GGUF types shown in a preview of weights as computed: F16, and the most popular quantised type. */
 const previewedTypes: readonly GgufType[] = ['F16', 'Q4_K_M']
+
+/** The windows of a text are counted up to this number. */
+const mostCounted = 16_384
 
 /** Previews requests: what each would remove and need, and its problems. Reads no weights and computes nothing. */
 export async function checkRequests(requests: readonly RunRequest[]): Promise<RequestPreview[]> {
@@ -138,7 +142,7 @@ class RequestCheck {
     await this.#try('weights', () => this.#checkMixed())
     await this.#try('beginToken', () => this.#checkBegin())
     if (repair) await this.#checks.data('repair.calibration', repair.calibration)
-    if (repair && amount) await this.#try('repair', async () => this.#checkRepairRoom(repair))
+    if (repair && amount) await this.#try('repair', () => this.#checkRepairRoom(repair))
     if (recover && (method === denseMethod || isAblation(method) || isInspection(method)))
       this.#checks.refuse('recover', 'usage', 'Only a pruned model can be recovered. Choose a pruning method, or no recovery.')
     if (recover) await this.#checks.data('recover.text', recover.text)
@@ -171,7 +175,7 @@ class RequestCheck {
     const { amount: asked, repair, recover } = this.#request
     if (!isPlain(asked)) await this.#try('amount', () => this.#foresee())
     const amount = this.#amount()
-    if (repair && amount) await this.#try('repair', async () => this.#checkRepairRoom(repair))
+    if (repair && amount) await this.#try('repair', () => this.#checkRepairRoom(repair))
     if (recover && amount) await this.#try('recover', () => this.#checkRecoveryRoom(recover))
     return this.#memoryBytes
   }
@@ -257,12 +261,30 @@ class RequestCheck {
   /**
    * If the request uses the whole text, its windows are not counted yet. The check then assumes the fewest that a repair takes.
    */
-  #checkRepairRoom({ kind, calibration: { windows = fewestRepairWindows, sequenceLength } }: RepairRequest): void {
+  async #checkRepairRoom({ kind, calibration }: RepairRequest): Promise<void> {
     const { spec } = this.#model
+    const { windows = fewestRepairWindows, sequenceLength } = calibration
     const workspaceBytes = this.#workspaceBytes()
-    const text = { windows, tokens: windows * sequenceLength }
-    const rooms = expectedPlans(spec, this.#request).map((plan) => repairRoom(workspaceBytes, spec, plan, text, kind))
-    this.#repairBytes = Math.max(...rooms.map(({ bytes }) => bytes))
+    const plans = expectedPlans(spec, this.#request)
+    const bytesOf = (count: number) => {
+      const text = { windows: count, tokens: count * sequenceLength }
+      return Math.max(...plans.map((plan) => repairRoom(workspaceBytes, spec, plan, text, kind).bytes))
+    }
+    const refusal = (count: number) => {
+      try {
+        this.#repairBytes = bytesOf(count)
+        return undefined
+      } catch (thrown) {
+        return thrown
+      }
+    }
+    const refused = refusal(windows)
+    if (!(refused instanceof EspalierError)) return
+    // A run uses no more windows than the text has.
+    const offered = await this.#checks.windowsOf(calibration)
+    if (offered !== undefined && offered < windows && !refusal(offered)) return
+    const known = offered === undefined ? '' : ` The text offers ${plural(offered, 'window')}${offered === mostCounted ? ' or more' : ''}.`
+    throw new EspalierError(refused.code, `${refused.message}${known}`, refused.details)
   }
 
   /**
@@ -428,6 +450,16 @@ export class DataChecks {
       readData({ spec }, tokenizer, { source, sequenceLength, windows: 1, ...(split ? { split } : {}) }, 0, { localFolder })
     if (whole && tokenizer && !split) await this.#once(`${source} whole`, field, () => requireText(source, localFolder))
     else await this.#once(`${source} ${sequenceLength} ${split?.part} ${split?.seed}`, field, read)
+  }
+
+  /** How many windows a text has, up to `mostCounted`; undefined if it cannot be read here. */
+  async windowsOf({ windows: _, ...data }: DataRequest): Promise<number | undefined> {
+    const { tokenizer, spec } = this.#model
+    const { localFolder } = this.#request
+    return readData({ spec }, tokenizer, { ...data, windows: mostCounted }, 0, { localFolder }).then(
+      ({ windows }) => windows.length,
+      () => undefined,
+    )
   }
 
   async measure(field: string, measure: MeasureRequest): Promise<void> {

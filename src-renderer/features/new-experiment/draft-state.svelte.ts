@@ -2,6 +2,7 @@ import type { ErrorMessage } from '#contract/errors.ts'
 import type { GridInput, GridPreview, Preset } from '#contract/experiments/experiments.ts'
 import { type ModelEntry, smallerSiblings } from '#contract/models/models.ts'
 import { isPlain } from '#contract/runs/amount-text.ts'
+import type { Problem } from '#contract/runs/request-preview.ts'
 import { type GgufType, ggufTypesOf, isAblation } from '#contract/titles.ts'
 import { call, on } from '../../api/api.ts'
 import { catalogue, loadCatalogue } from '../../lib/catalogue.svelte.ts'
@@ -29,6 +30,7 @@ import {
   withoutAbsent,
 } from './grid.ts'
 import { loadDraft, storeDraft } from './kept-draft.ts'
+import { type FieldProblem, nameField } from './problem-text.ts'
 import { decidingModel, offeredTexts, suitTexts } from './texts/texts.ts'
 
 /** The length of windows of a text of the user's own. */
@@ -314,8 +316,25 @@ export class DraftState {
     return combination ? `${combination.name}: ${limitText(combination)}` : null
   }
 
+  /** The problems of the preview, which name fields as the form does. */
+  get problems(): Problem[] {
+    return (this.preview.value?.problems ?? []).map((problem) => ({ ...problem, message: nameField(problem, this.#optionOf) }))
+  }
+
   problemOf(field: string): string | null {
-    return this.preview.value?.problems.find((problem) => problem.field === field || problem.field.startsWith(`${field}.`))?.message ?? null
+    return this.problems.find((problem) => problem.field === field || problem.field.startsWith(`${field}.`))?.message ?? null
+  }
+
+  /** Says what a call refused, naming fields as the form does; null if nothing was. */
+  explain(problem: ErrorMessage | null): string | null {
+    if (!problem) return null
+    const issues = problem.details?.issues
+    return Array.isArray(issues) ? issues.map((issue: FieldProblem) => nameField(issue, this.#optionOf)).join(' ') : problem.message
+  }
+
+  readonly #optionOf = (entry: number, option: string): string => {
+    const method = this.draft.methods[entry]?.method ?? ''
+    return `${catalogue.optionLabel(method, option)} of ${catalogue.methodTitle(method)}`
   }
 
   get blocked(): boolean {

@@ -110,7 +110,7 @@ describe('what stands in the way of a request is named with its field', () => {
     ['a prompt that leaves no room', () => ({ measures: [{ kind: 'answers', prompts: [text.repeat(4)], maxLength: 16 }] }), { field: 'measures.0.prompts' }],
     ['a task whose answers fill the context', () => ({ measures: [{ kind: 'tasks', tasks: ['ifeval'] }] }), { field: 'measures.0', of: { id: 'ifeval', title: 'IFEval' } }],
     ['too little memory', () => ({ memoryBytes: 2 ** 14 }), { code: 'out-of-memory', field: 'memoryBytes' }],
-    ['a repair that does not fit into memory', () => ({ repair: { kind: 'in-order', calibration: { ...windows('long.txt'), windows: 14 } }, memoryBytes: 2_900_000 }), { code: 'out-of-memory', field: 'repair', message: expect.stringMatching(/^Repair with 14 windows needs .* Use at most \d windows, or give more memory\.$/) }],
+    ['a repair that does not fit into memory', () => ({ repair: { kind: 'in-order', calibration: { ...windows('long.txt'), windows: 14 } }, memoryBytes: 2_900_000 }), { code: 'out-of-memory', field: 'repair', message: expect.stringMatching(/^Repair with 14 windows needs .* Use at most \d windows, or give more memory\. The text offers \d+ windows\.$/) }],
     ['an ablation that nothing judges', () => ({ method: 'l1_norm' }), { field: 'measures' }],
     ['an ablation of a sparsity out of reach', () => ({ method: 'one_stage', options: { sparsities: [0.99] }, measures: perplexity('long.txt') }), { code: 'infeasible', field: 'amount' }],
   ]
@@ -145,6 +145,11 @@ it.each<[string, Partial<RunRequest>]>([
   const request = { model, method: '2ssp', amount: { sparsity: 0.5 }, options: {}, seed: 0, measures: [], backend: 'auto' as const }
   const { problems, memoryBytes } = await check(changes)
   expect([problems, await memoryOfRequest({ ...request, calibration: windows('long.txt'), ...changes })]).toEqual([[], memoryBytes])
+})
+
+it('a repair with more windows than its text has is checked with those of the text', async () => {
+  const repair = { kind: 'in-order' as const, calibration: { ...windows('long.txt'), windows: 10_000_000 } }
+  expect((await check({ repair })).problems).toEqual([])
 })
 
 it('a repair counts in the memory of its run', async () => {

@@ -343,7 +343,7 @@ export function splitTwoStage(spec: DecoderSpec, sparsity: number, alpha: number
   if (attention > candidates) {
     throw new EspalierError(
       'infeasible',
-      `Sparsity ${sparsity} removes ${attention} attention submodules, but the model has ${candidates}. Choose a smaller sparsity or alpha, or set the option attention to ${candidates} or less.`,
+      `Sparsity ${sparsity} removes ${attention} attention submodules, but the model has ${candidates}. Choose a smaller sparsity or alpha, or at most ${candidates} attention submodules.`,
     )
   }
   const lowest = (attention * shape.attention) / shape.total
