@@ -1,20 +1,47 @@
-const key = 'espalier prompts'
+import { type GenerationSettings, generationSettings } from '#contract/playground/generation-settings.ts'
 
-/** The prompts as the user left them in this tab: they survive other screens and reloads. */
+/** What the user left in this tab: it survives other screens and reloads. Without storage, it starts fresh next time. */
+function read(key: string): unknown {
+  try {
+    return JSON.parse(sessionStorage.getItem(key) ?? 'null')
+  } catch {
+    return null
+  }
+}
+
+function write(key: string, value: unknown): void {
+  try {
+    sessionStorage.setItem(key, JSON.stringify(value))
+  } catch {
+    // Without storage, nothing is kept.
+  }
+}
+
+const promptsKey = 'espalier prompts'
+
 export const keptPrompts = {
   get(): string[] {
-    try {
-      const kept: unknown = JSON.parse(sessionStorage.getItem(key) ?? 'null')
-      return Array.isArray(kept) && kept.length > 0 && kept.every((prompt) => typeof prompt === 'string') ? kept : ['']
-    } catch {
-      return ['']
-    }
+    const kept = read(promptsKey)
+    return Array.isArray(kept) && kept.length > 0 && kept.every((prompt) => typeof prompt === 'string') ? kept : ['']
   },
-  set(prompts: readonly string[]): void {
-    try {
-      sessionStorage.setItem(key, JSON.stringify(prompts))
-    } catch {
-      // Without storage, the prompts start fresh next time.
-    }
+  set: (prompts: readonly string[]): void => write(promptsKey, prompts),
+}
+
+/** The settings that do not follow from the model, and `decoding` only if the user chose it. */
+export type KeptSampling = Partial<Pick<GenerationSettings, 'decoding' | 'maxTokens' | 'maxLength' | 'seed'>>
+
+const samplingKey = 'espalier sampling'
+const kept = generationSettings.pick({ decoding: true, maxTokens: true, maxLength: true, seed: true })
+
+export const keptSampling = {
+  /** The settings that were left beside this transcript, or beside none; null if there are none. */
+  get(transcript: string | undefined): KeptSampling | null {
+    const found = read(samplingKey)
+    if (typeof found !== 'object' || found === null || !('settings' in found) || !('transcript' in found)) return null
+    const { success, data } = kept.safeParse(found.settings)
+    if (!success || (transcript !== undefined && transcript !== found.transcript)) return null
+    const { decoding, ...rest } = data
+    return 'decoding' in (found.settings as object) ? { decoding, ...rest } : rest
   },
+  set: (settings: KeptSampling, transcript: string | undefined): void => write(samplingKey, { settings, transcript: transcript ?? null }),
 }

@@ -12,7 +12,7 @@ import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { stopAll } from '../../lib/schedule.ts'
 import { type Answers, answersOf, blindOrder, isCodeModel, takeEvents } from './answers.ts'
-import { keptPrompts } from './kept-prompts.ts'
+import { keptPrompts, keptSampling } from './kept-prompts.ts'
 
 export const plainSampling: GenerationSettings['decoding'] = {
   kind: 'sampling',
@@ -45,7 +45,7 @@ export class PlaygroundState {
   problem = $state.raw<ErrorMessage | null>(null)
   starting = $state(false)
   /** Whether the user, or a transcript, chose how tokens are chosen. */
-  hasDecoding = false
+  hasDecoding = $state(false)
   revealed = $state(false)
   /** Resolves when the models, and the runs that the address names, are loaded. */
   #columns: Promise<void> = Promise.resolve()
@@ -61,6 +61,7 @@ export class PlaygroundState {
   )
 
   follow(): () => void {
+    this.#takeKept()
     this.#columns = this.#load()
     return stopAll(
       on('generation', ({ session, event }) => session === this.session?.id && this.#hear(event)),
@@ -71,6 +72,23 @@ export class PlaygroundState {
       }),
       onReconnect(() => this.session && void this.open(this.session.id)),
     )
+  }
+
+  /** Keeps the prompts and the sampling settings for the next load of this page. */
+  keep(): void {
+    keptPrompts.set(this.prompts)
+    if (this.models === null) return
+    const { decoding, maxTokens, maxLength, seed } = this.settings
+    const rest = { maxTokens, seed, ...(maxLength === undefined ? {} : { maxLength }) }
+    keptSampling.set(this.hasDecoding ? { decoding, ...rest } : rest, this.session?.id)
+  }
+
+  #takeKept(): void {
+    const found = keptSampling.get(router.query.transcript)
+    if (!found) return
+    const { maxLength: _, ...settings } = this.settings
+    this.settings = { ...settings, ...found }
+    if (found.decoding) this.hasDecoding = true
   }
 
   /** Whether the dense model has a column. The address has `dense=no` if not. */
@@ -243,10 +261,13 @@ export class PlaygroundState {
   async #load(): Promise<void> {
     const failure = await failureOf(async () => {
       const [models, promptSets] = await Promise.all([call('models.list', {}), call('prompts.list', {})])
-      this.models = models
       this.promptSets = promptSets
-      if (router.query.transcript) await this.open(router.query.transcript)
-      else {
+      if (router.query.transcript) {
+        await this.open(router.query.transcript)
+        this.#takeKept()
+      }
+      this.models = models
+      if (!router.query.transcript) {
         await this.#loadRuns()
         this.#suitModel()
       }

@@ -2,7 +2,7 @@ import { describe, expect, test, vi } from 'vitest'
 import type { GenerationEvent } from '#contract/playground/generation.ts'
 import * as answers from '../../../../src-renderer/features/playground/answers.ts'
 import { sharedShare, sharedTokens } from '../../../../src-renderer/features/playground/answers.ts'
-import { keptPrompts } from '../../../../src-renderer/features/playground/kept-prompts.ts'
+import { keptPrompts, keptSampling } from '../../../../src-renderer/features/playground/kept-prompts.ts'
 
 describe('differences to the dense answer', () => {
   test('mark tokens that the reference lacks, and find the common ones again after them', () => {
@@ -153,6 +153,17 @@ test('prompts survive another screen, and what is damaged or not allowed is left
     for (const damaged of ['{', '[]', '[1]']) {
       for (const key of kept.keys()) kept.set(key, damaged)
       expect(keptPrompts.get()).toEqual([''])
+    }
+    const decoding = { kind: 'sampling' as const, temperature: 0.3, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 }
+    keptSampling.set({ decoding, maxTokens: 24, seed: 7 }, 'talk-1')
+    expect(keptSampling.get('talk-1')).toEqual({ decoding, maxTokens: 24, seed: 7 })
+    expect(keptSampling.get(undefined)?.seed).toBe(7)
+    expect(keptSampling.get('talk-2'), 'another transcript has settings of its own').toBeNull()
+    keptSampling.set({ maxTokens: 24, seed: 7 }, undefined)
+    expect(keptSampling.get(undefined), 'no decoding that nobody chose').toEqual({ maxTokens: 24, seed: 7 })
+    for (const damaged of ['{', '{"settings":{"seed":-1},"transcript":null}', '[1]']) {
+      kept.set('espalier sampling', damaged)
+      expect(keptSampling.get(undefined)).toBeNull()
     }
   } finally {
     vi.unstubAllGlobals()
