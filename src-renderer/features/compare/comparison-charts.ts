@@ -118,17 +118,18 @@ export function taskBars(
 ): TaskBars {
   const accuracies = columns.filter(({ name }) => /^accuracy/.test(name))
   const shown = accuracies.length > 0 ? accuracies : columns.filter(({ name }) => name === 'perplexity')
-  const groups = shown.map((column): BarGroup => {
+  const groups = shown.flatMap((column): BarGroup[] => {
+    const title = [subjectTitle(column.dataset), column.name.replace(/^(accuracy|perplexity) ?/, '')].filter(Boolean).join(', ')
     const windows = windowsNotes(subjects, column)
-    return {
-      title: [subjectTitle(column.dataset), column.name.replace(/^(accuracy|perplexity) ?/, '')].filter(Boolean).join(', ') || column.name,
-      bars: subjects.flatMap((subject) => {
-        const { mean, spread, factor } = subject.measures.get(column.id) ?? {}
+    const measured = subjects.filter(({ measures }) => measures.has(column.id))
+    return [...Map.groupBy(measured, (subject) => windows.get(subject))].map(([note, own]) => ({
+      title: [title || column.name, note].filter(Boolean).join(', '),
+      bars: own.flatMap(({ id, label, method, measures }) => {
+        const { mean, spread, factor } = measures.get(column.id) ?? {}
         if (mean === undefined || spread === undefined) return []
-        const label = [subject.label, windows.get(subject)].filter(Boolean).join(', ')
-        return [{ id: subject.id, label, color: styleOf(subject.method).color, value: mean, error: spread, factor }]
+        return [{ id, label, color: styleOf(method).color, value: mean, error: spread, factor }]
       }),
-    }
+    }))
   })
   const hasAccuracies = accuracies.length > 0
   return {

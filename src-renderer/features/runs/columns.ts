@@ -29,8 +29,8 @@ function ownColumn(field: string, width: number, title?: string): TableColumn {
   }
 }
 
-const leading = [ownColumn('model', 8.5), ownColumn('nominal', 5.5), ownColumn('reached', 5.5)]
-const trailing = [ownColumn('seconds', 6.25, 'Time'), ownColumn('createdAt', 6)]
+const leading = [ownColumn('model', 8), ownColumn('nominal', 5.25), ownColumn('reached', 5.25)]
+const trailing = [ownColumn('seconds', 5.75, 'Time'), ownColumn('createdAt', 6)]
 
 /** Fields that the table always shows. */
 export const alwaysShown = ['name', 'status', 'method', 'starred', ...[...leading, ...trailing].map(({ field }) => field)]
@@ -75,7 +75,7 @@ const measureIn = ({ measures }: RunEntry, bare: string) =>
 /** Titles break between words, so a column fits the longest word or a third of the title. */
 function widthFor(title: string): number {
   const longest = Math.max(...title.split(/\s+/).map(({ length }) => length))
-  return Math.min(10, Math.max(6, longest * 0.46 + 2.2, title.length * 0.19 + 2))
+  return Math.min(10, Math.max(6, longest * 0.46 + 1.8, title.length * 0.19 + 2))
 }
 
 function cellText(run: RunEntry, field: string, bare: string): string {

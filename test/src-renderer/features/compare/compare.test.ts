@@ -183,6 +183,17 @@ test('without accuracies the bars show perplexities', () => {
   expect(bars.title).toBe('Perplexity per data set')
   expect(bars.groups[0]?.bars.map(({ value }) => value)).toEqual([15, 22, 92])
   expect(bars.errors).toBe('')
+  // Bars of other windows share no group.
+  const shape = { hash: 'other', count: 2, sequenceLength: 64 }
+  const elsewhere = subjects.map((subject, at) => {
+    const runs = subject.runs.map((one) => ({ ...one, measures: one.measures.map((own) => ({ ...own, on: { ...shape, count: 2 + at } })) }))
+    return { ...subject, runs } as subjectData.Subject
+  })
+  expect(charts.taskBars(elsewhere, columns, plain).groups.map(({ title, bars: own }) => [title, own.length])).toEqual([
+    ['test, on 2 windows of 64 tokens', 1],
+    ['test, on 3 windows of 64 tokens', 1],
+    ['test, on 4 windows of 64 tokens', 1],
+  ])
   const [seeds] = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])
   const mixed = [...subjects, subjectData.toSubject(seeds as SeedGroup, null)]
   expect(charts.taskBars(mixed, columns, plain).errors).toBe('Lines: one deviation over seeds, as a factor')
