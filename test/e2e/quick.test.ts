@@ -104,6 +104,8 @@ test('a chart of the dark theme is saved for a white page: in dark ink, without 
   const svg = await readFile(await download.path(), 'utf8')
   expect(svg).toMatch(/^<svg [^>]*><title>Perplexity against /)
   expect(svg).toMatch(/<text [^>]*fill="rgb\(28, 35, 30\)"[^>]*>[^<]*own-calibration\.txt/)
+  const words = svg.replaceAll(/<[^>]+>/g, ' ').replaceAll(/\s+/g, ' ')
+  expect(words).toMatch(/Results of \S+: perplexity .* on \d+ windows? of [\d,]+ tokens (without|that begin with) BOS\./)
   const [, width] = /viewBox="0 0 (\d+)/.exec(svg) ?? []
   expect(svg, 'a ground').not.toMatch(new RegExp(`<rect [^>]*width="${width}"`))
   await page.emulateMedia({ colorScheme: 'light', reducedMotion: 'reduce' })

@@ -8,7 +8,7 @@ import { bestOf, markOf, sparsityTolerance } from './best-results.ts'
 import { apartResults, apartText, comparableSets } from './comparable.ts'
 import type { ComparedRun } from './compared-run.ts'
 import { columnLabel, type MeasureColumn, measureColumns, measureOf } from './measure-columns.ts'
-import { groupEach, groupOverSeeds, hasSeveralSeeds, intervalOf, type SeedGroup, seedlessName } from './seeds.ts'
+import { groupEach, groupOverSeeds, hasSeveralSeeds, intervalOf, type MeasureOverSeeds, type SeedGroup, seedlessName } from './seeds.ts'
 import { seriesTitle, treatmentOf } from './series.ts'
 import type { Table, TableRow } from './table.ts'
 
@@ -91,6 +91,23 @@ export function windowsNotes<Group extends Pick<Seeded, 'runs'>>(groups: readonl
   return new Map(taken.map(([group, on]) => [group, `on ${write(on)}`]))
 }
 
+/** The caption of a chart of some measures: what is compared, and over how many seeds. */
+export function chartCaption(groups: readonly Seeded[], columns: readonly MeasureColumn[]): string {
+  const means = overSeedsText(groups.flatMap(({ measures }) => columns.flatMap(({ id }) => measures.get(id) ?? [])))
+  return [comparedText(groups, columns), ...(means === null ? [] : [`${means}.`])].join(' ')
+}
+
+/** `Geometric means over 3 seeds`; null if there are no means. */
+function overSeedsText(cells: readonly MeasureOverSeeds[]): string | null {
+  const means = cells.filter(({ count }) => count > 1)
+  if (means.length === 0) return null
+  const most = Math.max(...means.map(({ count }) => count))
+  const seeds = `${means.every(({ count }) => count === most) ? '' : 'up to '}${plural(most, 'seed')}`
+  const kinds = new Set(means.map(({ factor }) => factor))
+  const kind = kinds.size > 1 ? 'Means, geometric for perplexities,' : kinds.has(true) ? 'Geometric means' : 'Means'
+  return `${kind} over ${seeds}`
+}
+
 /** Explains the means and brackets of a table that has them. */
 export function meansTexts(groups: readonly Seeded[], columns: readonly MeasureColumn[]): string[] {
   const cells = groups.flatMap((group) =>
@@ -99,20 +116,13 @@ export function meansTexts(groups: readonly Seeded[], columns: readonly MeasureC
       return found ? [{ ...found, hasInterval: intervalOf(group, id) !== null }] : []
     }),
   )
-  const means = cells.filter(({ count }) => count > 1)
   const timed = cells.some(({ count, spread, hasInterval }) => count === 1 && spread !== null && !hasInterval)
   const times = timed ? ['±: how far repeated timings differ.'] : []
   const ofSingle = cells.some(({ count, hasInterval }) => count === 1 && hasInterval)
-  if (means.length === 0) return ofSingle ? ['Brackets: the 95 % interval over windows or questions.', ...times] : times
-  const most = Math.max(...means.map(({ count }) => count))
-  const seeds = `${means.every(({ count }) => count === most) ? '' : 'up to '}${plural(most, 'seed')}`
-  const kinds = new Set(means.map(({ factor }) => factor))
-  const kind = kinds.size > 1 ? 'Means, geometric for perplexities,' : kinds.has(true) ? 'Geometric means' : 'Means'
-  if (!ofSingle) return [`${kind} over ${seeds}, with the 95 % interval in brackets.`, ...times]
-  return [
-    `${kind} over ${seeds}. Brackets: the 95 % interval, over seeds where there are several, else over windows or questions.`,
-    ...times,
-  ]
+  const means = overSeedsText(cells)
+  if (means === null) return ofSingle ? ['Brackets: the 95 % interval over windows or questions.', ...times] : times
+  if (!ofSingle) return [`${means}, with the 95 % interval in brackets.`, ...times]
+  return [`${means}. Brackets: the 95 % interval, over seeds where there are several, else over windows or questions.`, ...times]
 }
 
 /** Says which results count once although they were computed with several seeds. */
