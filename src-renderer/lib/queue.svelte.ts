@@ -41,8 +41,8 @@ export const queue = {
   /**
    * Time left if these runs are computed one after another; null if there are none or if the time of one is unknown. `waiting` counts all
    * waiting runs: unlisted ones are assumed to take as long as the average listed one. Waiting runs are assumed to deviate from their
-   * estimates as running ones of their method do, within the range that the estimate gives. Null too while none of them begins, because how
-   * long that lasts is unknown.
+   * estimates as running ones of their method do, or as one that has just ended. Null too while none of them begins, because how long that
+   * lasts is unknown.
    */
   leftOf(runs: readonly RunEntry[], waiting = runs.filter(({ status }) => status !== 'running').length): SecondsRange | null {
     if (waiting > 0 && (state?.paused || state?.obstacle)) return null
@@ -51,17 +51,23 @@ export const queue = {
     const [running, listed] = [lefts(busy), lefts(others)]
     const known = running.length + listed.length
     if (known === 0 || known < runs.length || (waiting > 0 && listed.length === 0)) return null
-    const paces = Map.groupBy(busy, ({ method }) => method)
-    const paced = others.map((run, at) => {
-      const range = listed[at] as SecondsRange
-      const like = paces.get(run.method)?.map(paceOf) ?? []
-      return like.length > 0 ? rangeLeft(range.likely * meanOf(like), range) : range
-    })
-    const all = addRanges(paced)
-    return addRanges([...running, rangeLeft((all.likely * waiting) / Math.max(1, paced.length), all)])
+    const paces = Map.groupBy(
+      busy.filter(({ progress }) => progress),
+      ({ method }) => method,
+    )
+    const paced = (some: readonly RunEntry[], ranges: readonly SecondsRange[]) =>
+      ranges.map((range, at) => {
+        const { method, progress, status } = some[at] as RunEntry
+        if (status === 'running' && progress) return range
+        const like = paces.get(method)?.map(paceOf) ?? []
+        return rangeLeft(range.likely * (like.length > 0 ? meanOf(like) : (endedPaces.get(method) ?? 1)), range)
+      })
+    const all = addRanges(paced(others, listed))
+    return addRanges([...paced(busy, running), rangeLeft((all.likely * waiting) / Math.max(1, listed.length), all)])
   },
   set(next: QueueState): void {
     const before = state?.runs.map(({ id }) => id).join()
+    for (const run of state?.runs ?? []) if (!next.runs.some(({ id }) => id === run.id)) rememberPace(run)
     state = next
     for (const id of seen.keys()) if (!next.runs.some((run) => run.id === id)) seen.delete(id)
     for (const run of next.runs) remember(run)
@@ -71,12 +77,22 @@ export const queue = {
   },
 }
 
-/** How many times as long as estimated a running run takes, within the range of its estimate. */
+/**
+ * How many times as long as estimated a running run takes. It is limited to the square of the range of its estimate: one slow run does not
+ * tell more, and the time left does not jump when the estimates learn from it.
+ */
 function paceOf({ id, progress }: RunEntry): number {
   const estimate = estimates.get(id)
   if (!estimate || estimate.seconds.likely <= 0) return 1
   const { low, likely, high } = estimate.seconds
-  return Math.min(high / likely, Math.max(low / likely, deviation(progress, estimate, earlierOf(id, progress))))
+  return Math.min((high / likely) ** 2, Math.max((low / likely) ** 2, deviation(progress, estimate, earlierOf(id, progress))))
+}
+
+/** The paces of runs that ended since the last estimates, by method. Estimates that are made later know of these runs. */
+const endedPaces = new Map<string, number>()
+
+function rememberPace(run: RunEntry): void {
+  if (run.progress && estimates.has(run.id)) endedPaces.set(run.method, paceOf(run))
 }
 
 const holds = { full: 'disk full', locked: 'history locked', failing: 'disk failing' } as const
@@ -98,6 +114,7 @@ const estimateSoon = debounce(() => {
   if (!state?.runs.length) return
   call('queue.estimates', {}).then(
     (found) => {
+      endedPaces.clear()
       estimates = new Map(found.flatMap((one) => ('seconds' in one ? [[one.run, one] as const] : [])))
     },
     () => undefined,
@@ -134,6 +151,7 @@ function takeProgress(id: string, progress: Progress): void {
 function replaceRun(run: RunEntry): void {
   const before = state?.runs.find(({ id }) => id === run.id)
   if (!state || !before) return
+  if (run.status !== 'running') rememberPace(before)
   remember(run)
   state = { ...state, runs: state.runs.map((entry) => (entry.id === run.id ? run : entry)) }
   if (before.status === 'running' && ended.has(run.status))

@@ -47,7 +47,7 @@ const slow = (times: number): Progress => ({
   ratedFor: 20 * times,
 })
 
-test('a slow run lengthens what waits of its own method, within the range of its estimate, and nothing of another', async () => {
+test('a slow run lengthens what waits of its own method, within the square of its range, and nothing of another', async () => {
   estimated = { a: 40, b: 40, c: 40 }
   const leftWith = async (progress: Progress, other: string) => {
     const runs = [run('a', '2ssp', progress), run('b', other), run('c', other)]
@@ -58,5 +58,36 @@ test('a slow run lengthens what waits of its own method, within the range of its
   expect(await leftWith(slow(1), 'shortgpt')).toBeCloseTo(20 + 80, 6)
   // Twenty seconds of it are left, twelve times as long.
   expect((await leftWith(slow(12), 'shortgpt')) - 12 * 20).toBeCloseTo(80, 6)
-  expect((await leftWith(slow(12), '2ssp')) - 12 * 20).toBeCloseTo(80 * 1.4, 6)
+  expect((await leftWith(slow(12), '2ssp')) - 12 * 20).toBeCloseTo(80 * 1.4 ** 2, 6)
+})
+
+test('the time left of the same runs does not jump when one of them ends, before and after new estimates', async () => {
+  estimated = { a: 40, b: 40, c: 40, d: 40 }
+  const nearlyDone: Progress = { phase: 'scoring', done: 19.9, total: 20, unit: 'parts', perSecond: 0.25, ratedFor: 80 }
+  const [b, c, d] = ['b', 'c', 'd'].map((id) => run(id, '2ssp')) as [RunEntry, RunEntry, RunEntry]
+  queue.set(stateOf([run('a', '2ssp', nearlyDone), b, c, d]))
+  await eventually(() => queue.left(b), 'the estimates')
+  await eventually(() => queue.left(d), 'the estimates')
+  const before = queue.leftOf([run('a', '2ssp', nearlyDone), b, c, d])?.likely ?? Number.NaN
+  expect(before).toBeGreaterThan(200)
+  // The run took twice as long as estimated. The next one begins, and has no progress yet.
+  const begun = { ...b, status: 'running' } as RunEntry
+  estimated = { b: 80, c: 80, d: 80 }
+  queue.set(stateOf([begun, c, d]))
+  const between = queue.leftOf([begun, c, d])?.likely ?? Number.NaN
+  expect(Math.abs(Math.log2(between / before))).toBeLessThan(0.2)
+  await eventually(() => (queue.left(c)?.likely ?? 0) > 79, 'the new estimates')
+  const after = queue.leftOf([begun, c, d])?.likely ?? Number.NaN
+  expect(after).toBeCloseTo(240, 6)
+  expect(Math.abs(Math.log2(after / before))).toBeLessThan(0.2)
+})
+
+test('a run that waits in a paused queue has no time left', async () => {
+  estimated = { a: 40 }
+  const waiting = run('a', '2ssp')
+  queue.set(stateOf([waiting]))
+  await eventually(() => queue.left(waiting), 'the estimates')
+  expect(queue.leftOf([waiting])?.likely).toBe(40)
+  queue.set({ ...stateOf([waiting]), paused: true })
+  expect(queue.leftOf([waiting])).toBeNull()
 })
