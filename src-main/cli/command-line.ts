@@ -2,6 +2,7 @@ import { stderr, stdout } from 'node:process'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { Problem } from '#contract/runs/request-preview.ts'
 import { version } from '#contract/version.ts'
+import { printable, printableLines } from './commands/output/print.ts'
 import { exitCodeOf } from './exit-codes.ts'
 import { flagNames, parseFlags } from './flags/flags.ts'
 import { help } from './flags/help.ts'
@@ -12,7 +13,7 @@ export async function runCommandLine(arguments_: readonly string[]): Promise<num
     return await dispatch(arguments_)
   } catch (error) {
     const { code, message } = toErrorMessage(error)
-    stderr.write(`espalier: ${message}${flagHints(error)}\n`)
+    stderr.write(`espalier: ${printable(message)}${printableLines(flagHints(error))}\n`)
     if (code === 'internal' && process.env.ESPALIER_DEBUG) stderr.write(`${(error as Error).stack}\n`)
     return exitCodeOf(code)
   }

@@ -14,6 +14,7 @@ import { denseMethod } from '#contract/titles.ts'
 import { changedAt } from '#services/models/library-files.ts'
 import type { CommandWorkbench } from './command-workbench.ts'
 import { tellMemoryWaits } from './commands/output/memory-waits.ts'
+import { printable } from './commands/output/print.ts'
 import type { Commanded } from './requests.ts'
 
 /**
@@ -38,7 +39,7 @@ export async function prepareRuns(
   const { grid, sweep } = commanded
   const name = `${model.name}: ${[...new Set(grid.methods.map(({ method }) => method))].join(', ')}`.slice(0, 200)
   const { runs, leftOut } = await workbench.call('experiments.create', { name, grid, executor, start: 'draft', leaveOut: sweep })
-  for (const reason of leftOut) stderr.write(`Left out: ${reason}\n`)
+  for (const reason of leftOut) stderr.write(`Left out: ${printable(reason)}\n`)
   return runs
 }
 

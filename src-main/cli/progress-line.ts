@@ -2,6 +2,7 @@ import { stderr } from 'node:process'
 import { fileSizeText } from '#contract/runs/amount-text.ts'
 import { type Progress, progressAmounts } from '#contract/runs/time/progress.ts'
 import { secondsText } from '#contract/runs/time/seconds-text.ts'
+import { printable } from './commands/output/print.ts'
 
 /** One line on stderr that is overwritten; without a terminal, a new line for each phase, every few seconds, and at its end. */
 export class ProgressLine {
@@ -17,7 +18,7 @@ export class ProgressLine {
     if (!this.#live && progress.phase === this.#phase && now - this.#last < pause) return
     this.#phase = progress.phase
     this.#last = now
-    this.#write(describeProgress(progress))
+    this.#write(printable(describeProgress(progress)))
   }
 
   /** Clears the line so that something else can be printed. */

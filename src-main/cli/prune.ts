@@ -18,6 +18,7 @@ import { refuseSystem } from '#services/models/path-gate.ts'
 import { doRun, prepareRuns, toDocument } from './command-runs.ts'
 import { type CommandWorkbench, openCommandWorkbench } from './command-workbench.ts'
 import { followTransfer } from './commands/output/follow-transfer.ts'
+import { jsonText, printable, printableLines } from './commands/output/print.ts'
 import { checkFlags, measuredType } from './flags/check-flags.ts'
 import type { Flags } from './flags/flags.ts'
 import { locateModel } from './locate-model.ts'
@@ -123,7 +124,7 @@ export function savingOf({ save = '', format, fit, gguf_type: types, weights, re
 async function save(workbench: CommandWorkbench, { id }: RunEntry, flags: Flags): Promise<void> {
   const target = savingOf(flags)
   const { saved = [] } = await followTransfer(workbench, () => workbench.call('runs.save', { id, ...target }))
-  if (!flags.json) stdout.write(`Saved in ${target.folder}\n${saved.map(describeSaved).join('')}\n`)
+  if (!flags.json) stdout.write(`Saved in ${printable(target.folder)}\n${saved.map(describeSaved).join('')}\n`)
   for (const { path, budget } of saved)
     if (budget && budget.bytes > budget.asked)
       throw new EspalierError(
@@ -175,7 +176,7 @@ function closeOnInterrupt(workbench: CommandWorkbench, cluster: string | undefin
 
 function printRun(document: RunDocument): void {
   stdout.write(`${describeRun(document)}\n`)
-  for (const { prompt, text } of document.answers ?? []) stdout.write(`\n> ${prompt}\n${text}\n`)
+  for (const { prompt, text } of document.answers ?? []) stdout.write(printableLines(`\n> ${prompt}\n${text}\n`))
   stdout.write('\n')
 }
 
@@ -183,7 +184,7 @@ function printRun(document: RunDocument): void {
 function printStudies(studies: readonly RunDetail[], { json }: Flags): void {
   if (!json) return
   const results = studies.map(({ method, study, remarks }) => [method, { ...study, notes: remarks }] as const)
-  stdout.write(`${JSON.stringify(results.length === 1 ? results[0]?.[1] : Object.fromEntries(results))}\n`)
+  stdout.write(`${jsonText(results.length === 1 ? results[0]?.[1] : Object.fromEntries(results))}\n`)
 }
 
 /**
@@ -203,7 +204,7 @@ function printAll(documents: readonly RunDocument[], flags: Flags): void {
     return
   }
   const requested = flags.dense || documents.length === 1 ? documents : documents.filter(({ method }) => method !== denseMethod)
-  stdout.write(`${JSON.stringify(requested.length === 1 ? requested[0] : requested)}\n`)
+  stdout.write(`${jsonText(requested.length === 1 ? requested[0] : requested)}\n`)
 }
 
 /** Saves an ablation's table as CSV and its plot as SVG, and prints the table. */
@@ -213,8 +214,8 @@ async function printStudy({ method, name, study, remarks }: RunDetail, folder: s
   writeFileSync(join(folder, `${method}.csv`), toCsv(study.table))
   writeFileSync(join(folder, `${method}.svg`), await renderSvg(study.plot))
   if (quiet) return
-  stdout.write(`${titleOfMethod(method)}\n${toText(study.table)}${remarks.map((note) => `Note: ${note}\n`).join('')}`)
-  stdout.write(`Saved as ${join(folder, `${method}.csv`)} and .svg\n\n`)
+  stdout.write(`${titleOfMethod(method)}\n${toText(study.table)}${remarks.map((note) => `Note: ${printable(note)}\n`).join('')}`)
+  stdout.write(`Saved as ${printable(join(folder, `${method}.csv`))} and .svg\n\n`)
 }
 
 /** How many runs are compared with the dense model in one pass. */

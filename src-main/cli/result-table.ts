@@ -6,6 +6,7 @@ import { isLowerBetter, pruningSeconds } from '#contract/runs/measures.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
 import { secondsText } from '#contract/runs/time/seconds-text.ts'
 import { sparsityBase } from '#contract/titles.ts'
+import { printable } from './commands/output/print.ts'
 
 /** The heading of a measure's column. Measures with the same name, data and unit share a column. */
 const columnName = ({ name, dataset, unit }: RunDocument['measures'][number]): string =>
@@ -39,7 +40,7 @@ export function resultTable(documents: readonly RunDocument[]): Table {
 /** Formats a table for a terminal: numbers are rounded and columns aligned. */
 export function toText({ columns, rows }: Table): string {
   const cells = [
-    columns.map(({ label }) => label),
+    columns.map(({ label }) => printable(label)),
     ...rows.map((row) => row.map(({ value }, column) => cellText(value, columns[column]?.label ?? ''))),
   ]
   const widths = columns.map((_, column) => Math.max(...cells.map((row) => [...(row[column] ?? '')].length)))
@@ -52,7 +53,7 @@ export function toText({ columns, rows }: Table): string {
 }
 
 function cellText(value: TableCell['value'], label: string): string {
-  if (typeof value !== 'number') return value === null ? '–' : String(value)
+  if (typeof value !== 'number') return value === null ? '–' : printable(String(value))
   if (label === 'sparsity' || label === 'reached') return `${(100 * value).toFixed(2)} %`
   if (Number.isInteger(value)) return value.toLocaleString('en')
   return value >= 1000 ? value.toFixed(1) : value.toPrecision(5)
@@ -90,6 +91,7 @@ export function describeRun(document: RunDocument): string {
     ...notes.map((note) => `Note: ${note}`),
   ]
     .filter(Boolean)
+    .map(printable)
     .join('\n')
 }
 

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { shownName } from './words.ts'
 
 /** Identifier of an item in the history. It is safe as a file name. */
 export const id = z.string().regex(/^[a-z0-9][a-z0-9-]{2,63}$/, 'An id has 3 to 64 lower-case letters, digits and dashes.')
@@ -6,11 +7,11 @@ export const ids = z.array(id).min(1).max(10_000)
 
 /** Milliseconds since 1970. */
 export const moment = z.number().int()
-export const name = z.string().trim().min(1).max(200)
+export const name = z.string().overwrite(shownName).trim().min(1).max(200)
 export const notes = z.string().max(100_000)
 /** The notes that an edit started from. If they were changed since, the edit is refused with `conflict` and the current notes. */
 export const notesBefore = notes.optional()
-const tag = z.string().trim().min(1).max(60)
+const tag = z.string().overwrite(shownName).trim().min(1).max(60)
 export const tags = z.array(tag).max(50)
 
 export const offset = z.number().int().nonnegative().default(0)

@@ -12,6 +12,13 @@ export function wrapWords(words: readonly string[], width: number): string[] {
   return lines
 }
 
+/**
+ * Returns a name without what could rearrange the text around it: line breaks and other control characters become spaces, and characters
+ * that change the direction of text become `�`.
+ */
+export const shownName = (text: string): string =>
+  text.replace(/[\p{Cc}\u2028\u2029]+/gu, ' ').replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '\ufffd')
+
 export const upperFirst = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
 
 export const lowerFirst = (text: string): string => text.charAt(0).toLowerCase() + text.slice(1)

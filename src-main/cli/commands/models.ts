@@ -82,7 +82,7 @@ const remove = async (parameters: string[]): Promise<number> => {
     return found
   })
   if (values.json) printJson({ removed: model.id })
-  else console.log(`Removed ${model.id} (${model.name}).`)
+  else console.log(`Removed ${model.id} (${printable(model.name)}).`)
   return 0
 }
 

@@ -1,5 +1,6 @@
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { exitCodeOf } from '../exit-codes.ts'
+import { printable } from './output/print.ts'
 
 export type Verb = (parameters: string[]) => Promise<number>
 
@@ -17,7 +18,7 @@ export function command(name: string, help: string, work: Verb): Command {
       return await work(parameters)
     } catch (thrown) {
       const { code, message } = toErrorMessage(thrown)
-      console.error(`espalier ${name}: ${message}`)
+      console.error(`espalier ${name}: ${printable(message)}`)
       if (code === 'usage') console.error(`See espalier ${name} --help.`)
       return exitCodeOf(code)
     }

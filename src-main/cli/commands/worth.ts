@@ -95,5 +95,5 @@ function print(worth: Worth, cost: Cost): void {
         return [row.name, shown, ...qualities, showPercent(row.loops), rival, ...against, result]
       }),
   )
-  console.log(`\n${[verdictText(worth), ...untested].join('\n')}`)
+  console.log(`\n${[verdictText(worth), ...untested].map(printable).join('\n')}`)
 }

@@ -13,6 +13,7 @@ import {
   type Transfer,
 } from '#contract/models/models.ts'
 import { isBeginStep, isContentsStep } from '#contract/runs/step-names.ts'
+import { shownName } from '#contract/words.ts'
 import { newId } from '#db/ids.ts'
 import type { NewModel, StoredModel } from '#db/models.ts'
 import { openHub } from '#hub/hub.ts'
@@ -155,7 +156,7 @@ export class Library {
     const description = await this.describe(path)
     const bytes = await bytesOf(path)
     const id = newId('model')
-    const wanted = facts.name ?? basename(path, extname(path) === '.gguf' ? '.gguf' : '')
+    const wanted = shownName(facts.name ?? basename(path, extname(path) === '.gguf' ? '.gguf' : ''))
     const model = { ...facts, id, path, description, bytes, createdAt: Date.now() }
     // The call may have come a long way, such as a download, so it waits for the history.
     const known = await writes.write(

@@ -17,7 +17,13 @@ export function printTable(heads: readonly string[], rows: readonly (readonly (s
 }
 
 export function printJson(value: unknown): void {
-  console.log(JSON.stringify(value, null, 2))
+  console.log(jsonText(value, 2))
+}
+
+/** JSON with escapes for characters that would control the terminal, which read back as the same text. */
+export function jsonText(value: unknown, indent?: number): string {
+  const escape = (character: string) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
+  return JSON.stringify(value, null, indent).replaceAll(/[\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, escape)
 }
 
 function show(value: string | number | null): string {
@@ -29,6 +35,9 @@ function show(value: string | number | null): string {
 export function printable(text: string): string {
   return text.replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, '?')
 }
+
+/** The same for text of several lines. */
+export const printableLines = (text: string): string => text.split('\n').map(printable).join('\n')
 
 export function showPercent(share: number | null): string | null {
   return share === null ? null : shareText(share)
@@ -57,5 +66,5 @@ export async function deliver(content: string, file: string | undefined): Promis
     if (thrown.code === 'EEXIST') throw new EspalierError('conflict', `${file} exists. Choose another name or remove it.`)
     throw new EspalierError('disk', `${file} cannot be written: ${thrown.message}`)
   })
-  console.error(`Wrote ${file}.`)
+  console.error(`Wrote ${printable(file)}.`)
 }
