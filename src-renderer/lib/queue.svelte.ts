@@ -1,11 +1,12 @@
 import { meanOf } from '#contract/comparison/statistics.ts'
 import type { QueueState, TakenUp } from '#contract/runs/queue.ts'
+import type { RunStatus } from '#contract/runs/run-status.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { addRanges, deviation, type RunEstimate, rangeLeft, type SecondsRange, secondsLeft } from '#contract/runs/time/estimate.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import { call, on, onReconnect } from '../api/api.ts'
 import { formatPlural } from '../lib/format.ts'
-import { notify } from './notices.svelte.ts'
+import { announce, notify } from './notices.svelte.ts'
 import { debounce } from './schedule.ts'
 
 let state = $state.raw<QueueState | null>(null)
@@ -68,6 +69,7 @@ export const queue = {
   set(next: QueueState): void {
     const before = state?.runs.map(({ id }) => id).join()
     for (const run of state?.runs ?? []) if (!next.runs.some(({ id }) => id === run.id)) rememberPace(run)
+    if (state) tellQueue(state, next)
     state = next
     for (const id of seen.keys()) if (!next.runs.some((run) => run.id === id)) seen.delete(id)
     for (const run of next.runs) remember(run)
@@ -134,6 +136,19 @@ export function followQueue(): void {
 
 const ended = new Set(['done', 'failed', 'interrupted'])
 
+/** Whether a change of status is announced on every page: that of a running run that stops by itself or is paused. */
+export const isTold = (before: RunStatus | undefined, now: RunStatus): boolean =>
+  before === 'running' && (ended.has(now) || now === 'paused')
+
+/** Announces that the queue was paused, has stopped or was resumed. */
+function tellQueue(before: QueueState, { paused, stopped, obstacle }: QueueState): void {
+  const cause = stopped?.message ?? obstacle?.message
+  const hadCause = before.stopped !== null || before.obstacle !== null
+  if (cause !== undefined && !hadCause) announce(`Queue stopped. ${cause}`)
+  else if (paused !== before.paused) announce(paused ? 'Queue paused' : 'Queue resumed')
+  else if (cause === undefined && hadCause) announce('Queue resumed')
+}
+
 function remember({ id, progress }: Pick<RunEntry, 'id' | 'progress'>): void {
   if (progress) seen.set(id, (seen.get(id) ?? new Map<string, Progress>()).set(progress.phase, progress))
 }
@@ -154,7 +169,8 @@ function replaceRun(run: RunEntry): void {
   if (run.status !== 'running') rememberPace(before)
   remember(run)
   state = { ...state, runs: state.runs.map((entry) => (entry.id === run.id ? run : entry)) }
-  if (before.status === 'running' && ended.has(run.status))
-    // Notices of finished runs replace each other, because a pile of them would hide the page.
-    notify(`${run.name}: ${run.status}`, run.status === 'done' ? { about: 'done' } : { tone: 'warm' })
+  if (!isTold(before.status, run.status)) return
+  if (run.status === 'paused') announce(`${run.name}: paused`)
+  // Notices of finished runs replace each other, because a pile of them would hide the page.
+  else notify(`${run.name}: ${run.status}`, run.status === 'done' ? { about: 'done' } : { tone: 'warm' })
 }

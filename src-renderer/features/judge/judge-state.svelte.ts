@@ -147,6 +147,11 @@ export class AnswersState {
     })
     if (failure) this.problem = failure.message
   }
+
+  async export(format: 'json' | 'csv'): Promise<void> {
+    const { transcript } = this
+    if (transcript) await attempt(async () => saveText(await call('transcripts.export', { ids: [transcript.id], format })))
+  }
 }
 
 /** The votes in the order of their buttons, with the key of each. */

@@ -15,6 +15,7 @@ import { call, copyText, on, onMissed } from '../../api/api.ts'
 import { type MapFrame, mapFrames } from '../../charts/model-map/model-map.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { announce, attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
+import { isTold } from '../../lib/queue.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText, toFileName } from '../../lib/save-file.ts'
 import { coalesce, stopAll } from '../../lib/schedule.ts'
@@ -76,7 +77,7 @@ export class RunState {
         if (run.id !== this.id) return
         const before = this.run.value?.status
         if (this.run.value) this.run.value = { ...this.run.value, ...run }
-        if (before !== run.status) announce(`Run ${run.status}`)
+        if (before !== run.status && !isTold(before, run.status)) announce(`Run ${run.status}`)
         this.#refreshSoon()
       }),
       on('transfer changed', ({ transfer: { kind, status } }) => kind === 'export' && status === 'done' && void this.#loadSaved()),

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { QueueState } from '#contract/runs/queue.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
+import { notices } from '../../../src-renderer/lib/notices.svelte.ts'
 import { queue } from '../../../src-renderer/lib/queue.svelte.ts'
 import { eventually } from '../../eventually.ts'
 
@@ -90,4 +91,25 @@ test('a run that waits in a paused queue has no time left', async () => {
   expect(queue.leftOf([waiting])?.likely).toBe(40)
   queue.set({ ...stateOf([waiting]), paused: true })
   expect(queue.leftOf([waiting])).toBeNull()
+})
+
+test('a screen reader is told once that the queue was paused, stopped and resumed', () => {
+  const quiet = stateOf([run('a', '2ssp')])
+  queue.set(quiet)
+  const spoken = (next: QueueState) => {
+    clock += 1000
+    vi.spyOn(performance, 'now').mockReturnValue(clock)
+    const before = notices.spoken
+    queue.set(next)
+    return notices.spoken === before ? null : notices.spoken.trim()
+  }
+  let clock = performance.now() + 60_000
+  expect(spoken({ ...quiet, paused: true })).toBe('Queue paused')
+  expect(spoken({ ...quiet, paused: true })).toBeNull()
+  expect(spoken(quiet)).toBe('Queue resumed')
+  const stopped = { ...quiet, paused: true, stopped: { message: 'The library is missing.', runs: ['a'], since: 0 } }
+  expect(spoken(stopped)).toBe('Queue stopped. The library is missing.')
+  expect(spoken(stopped)).toBeNull()
+  expect(spoken(quiet)).toBe('Queue resumed')
+  vi.restoreAllMocks()
 })
