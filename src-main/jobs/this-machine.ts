@@ -47,6 +47,10 @@ interface MachineParts {
 }
 
 /** This machine's devices, each with a compute process that computes one run at a time. */
+/** The memory of a run on a slot of the processor: slots share what the setting allows. */
+export const shareOfSlot = (bytes: number, devices: readonly Pick<Device, 'kind'>[]): number =>
+  Math.floor(bytes / devices.filter(({ kind }) => kind === 'cpu').length)
+
 export class ThisMachine implements Executor {
   readonly #parts: MachineParts
   #places: Place[]
@@ -158,7 +162,7 @@ export class ThisMachine implements Executor {
    */
   #limitOf({ kind }: Device): number | null {
     const bytes = kind === 'cpu' ? this.#parts.memoryLimit() : null
-    return bytes && Math.floor(bytes / this.#places.filter(({ device }) => device.kind === 'cpu').length)
+    return bytes && shareOfSlot(bytes, this.devices)
   }
 
   #begin(claim: Claim, place: Place): RunAttempt {

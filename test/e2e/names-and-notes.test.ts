@@ -164,3 +164,96 @@ test('the playground keeps its sampling settings over a reload, beside a transcr
   await settle(page)
   await expect.poll(values).toEqual(['0.5', '24', '7'])
 })
+
+/** Two hundred characters without a place to break, as file names have. */
+const long = (what: string) => `${what}_${'m'.repeat(199 - what.length)}`
+
+/** What reaches over the right edge of the page, or is covered by another part of it. */
+async function findOverflow(): Promise<string[]> {
+  return page.evaluate(() => {
+    const clips = (element: Element) => /auto|scroll|hidden|clip/.test(getComputedStyle(element).overflowX)
+    const isClipped = (element: Element): boolean => {
+      for (let outer = element.parentElement; outer && outer !== document.body; outer = outer.parentElement) if (clips(outer)) return true
+      return false
+    }
+    const wide = [...document.querySelectorAll('main *, nav *')].filter((element) => {
+      const { right, width } = element.getBoundingClientRect()
+      return width > 0 && right > innerWidth + 1 && !isClipped(element)
+    })
+    const { scrollWidth } = document.scrollingElement as Element
+    return [
+      ...(scrollWidth > innerWidth ? [`the page is ${scrollWidth} px wide`] : []),
+      ...wide.slice(0, 5).map((element) => `${element.tagName} ${element.className}: ${element.textContent?.trim().slice(0, 30)}`),
+    ]
+  })
+}
+
+test('names of 200 characters break no layout at 800 px, and the last column of Runs is whole at 1440 px', async () => {
+  const { call } = workbench
+  const [model] = await call('models.list', {})
+  const [preset] = await call('experiments.presets', { model: model?.id ?? '' })
+  const calibration = preset?.grid.calibration && { ...preset.grid.calibration, windows: 2, sequenceLength: 64 }
+  const grid = {
+    models: [model?.id ?? ''],
+    methods: [{ method: 'shortgpt' }],
+    amounts: [{ sparsity: 0.25 }],
+    measures: [{ kind: 'inference' as const, sequenceLength: 16, repeats: 1 }],
+    ...(calibration ? { calibration } : {}),
+  }
+  const { experiment, runs } = await call('experiments.create', { name: long('experiment'), grid })
+  const ids = runs.map(({ id }) => id)
+  const statuses = async () => Promise.all(ids.map(async (id) => (await call('runs.get', { id })).status))
+  await eventually(statuses, (found) => found.every((status) => status === 'done'), 120_000)
+  const before = model?.name ?? ''
+  await call('models.update', { id: model?.id ?? '', name: long('model'), tags: ['t'.repeat(60)] })
+  for (const [at, id] of ids.entries()) await call('runs.update', { ids: [id], name: long(`run${at}`), addTags: ['t'.repeat(60)] })
+  const pruned = runs.find(({ baseline }) => !baseline)?.id
+  const screens = [
+    ...['#/models', `#/models/${model?.id}`, '#/experiments', `#/experiments/${experiment.id}`, `#/run/${pruned}`],
+    ...[`#/run/${pruned}?tab=details`, '#/runs', `#/compare?experiment=${experiment.id}`, `#/playground?runs=${pruned}`, '#/new'],
+  ]
+  const found: Record<string, string[]> = {}
+  for (const width of [800, 1440]) {
+    await page.setViewportSize({ width, height: 900 })
+    for (const hash of screens) {
+      await go(page, hash)
+      await settle(page)
+      const faults = await findOverflow()
+      if (faults.length > 0) found[`${width} ${hash}`] = faults
+    }
+  }
+  expect(found).toEqual({})
+
+  await go(page, '#/runs')
+  await settle(page)
+  const edges = await page.getByRole('table', { name: 'Runs' }).evaluate((table) => {
+    const last = [...table.querySelectorAll('thead th, thead td')].at(-1) as Element
+    let scroll = table.parentElement as HTMLElement
+    while (!/auto|scroll/.test(getComputedStyle(scroll).overflowX) && scroll.parentElement) scroll = scroll.parentElement
+    return { column: last.getBoundingClientRect().right, frame: scroll.getBoundingClientRect().right }
+  })
+  expect(edges.column).toBeLessThanOrEqual(edges.frame + 1)
+  await call('models.update', { id: model?.id ?? '', name: before, tags: [] })
+})
+
+test('generated answers are saved from their page', async () => {
+  const { rows } = await workbench.call('runs.query', { limit: 20 })
+  const inspected = rows.find(({ status, hasPlan, baseline }) => status === 'done' && hasPlan && !baseline)?.id ?? ''
+  const settings = { maxTokens: 8, decoding: { kind: 'sampling' as const, temperature: 0 } }
+  const inspect = { kind: 'generation' as const, runs: [inspected], prompts: [{ text: 'A garden is', tags: [] }], settings }
+  const { id } = await workbench.call('runs.inspect', { inspect })
+  await eventually(
+    () => workbench.call('runs.get', { id }),
+    ({ status }) => status === 'done',
+    120_000,
+  )
+  await go(page, `#/judge/answers/${id}`)
+  for (const [button, name] of [
+    ['Save answers as CSV', 'transcripts.csv'],
+    ['Save all as JSON', 'transcripts.json'],
+  ] as const) {
+    const download = page.waitForEvent('download')
+    await page.getByRole('button', { name: button }).click()
+    expect((await download).suggestedFilename()).toBe(name)
+  }
+})

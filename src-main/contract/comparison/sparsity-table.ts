@@ -135,7 +135,7 @@ export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, 
       ...(manyModels ? [{ label: 'Model', numeric: false }] : []),
       { label: 'Method', numeric: false },
       ...sparsities.map((sparsity) => ({ label: shareText(sparsity), numeric: true, better })),
-      ...(hasRanks ? [{ label: 'Rank', numeric: true, better: 'lower' as const }] : []),
+      ...(hasRanks ? [{ label: 'Rank', numeric: true, better: 'lower' as const, apart: true }] : []),
     ],
     rows: rows.map((row) => [
       ...(manyModels ? [{ value: row.groups[0]?.runs[0]?.model.name ?? '' }] : []),

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { type TableFormat, tableFormatTitles } from '../titles.ts'
 
-/** `apart` columns have numbers of another kind, in a table whose rows are alike. */
+/** The numbers of `apart` columns are of another kind than their neighbours, and each is written with the decimals that it needs. */
 const tableColumn = z.object({
   label: z.string(),
   numeric: z.boolean(),

@@ -28,22 +28,25 @@ export async function executeSave(task: SaveTask, host: SaveTaskHost): Promise<S
   await requireOwnModel(path, [fingerprint], host)
   await openBackend('auto')
   const model = await acquireModel(path, memoryBytes)
-  const measuredOn = await readCalibration(model, task, host)
-  const request = {
-    ...asked,
-    ...(run ? { run } : {}),
-    ...(plan?.tensors ? { tensors: await StoredTensors.open(plan.tensors) } : {}),
-    ...(measuredOn ? { measuredOn } : {}),
-    model,
-    plan: plan ?? densePlan(model.spec),
-    text: await readText(join(resources, 'sample-model', 'test.txt')),
+  try {
+    const measuredOn = await readCalibration(model, task, host)
+    const request = {
+      ...asked,
+      ...(run ? { run } : {}),
+      ...(plan?.tensors ? { tensors: await StoredTensors.open(plan.tensors) } : {}),
+      ...(measuredOn ? { measuredOn } : {}),
+      model,
+      plan: plan ?? densePlan(model.spec),
+      text: await readText(join(resources, 'sample-model', 'test.txt')),
+    }
+    return await saveModel(request, {
+      signal: host.signal,
+      progress: (phase, done, total, unit) => host.emit({ phase, done, total, unit }),
+    })
+  } finally {
+    // An export's claim of memory ends with it, also if it failed.
+    await releaseModel()
   }
-  const saved = await saveModel(request, {
-    signal: host.signal,
-    progress: (phase, done, total, unit) => host.emit({ phase, done, total, unit }),
-  })
-  await releaseModel()
-  return saved
 }
 
 /** Windows of the run's own text, or of the bundled text, if a weight type weights errors by importances. */

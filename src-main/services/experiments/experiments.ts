@@ -162,14 +162,14 @@ export class ExperimentsService extends Service {
       ...{ method: denseMethod, amount: { sparsity: 0 }, options: {}, seed: 0, measures: [], backend: 'auto' },
       weights: `MIXED:${bytes}`,
     }
-    const found = await previewRuns(this.parts, [{ model, request }], signal)
+    const found = await previewRuns(this.parts, [{ model, request }], { signal })
     return found.every(({ problems }) => problems.length === 0)
   }
 
   async #preview(grid: Grid, signal: AbortSignal | undefined): Promise<GridPreview> {
     const { estimates } = this.parts
     const planned = combinationsOf(grid)
-    const found = await previewRuns(this.parts, planned, signal)
+    const found = await previewRuns(this.parts, planned, { signal })
     const ids = new Set(planned.map(({ model }) => model))
     const models = new Map(await Promise.all([...ids].map(async (id) => [id, await estimates.forModel(id, signal)] as const)))
     const estimated = planned.map(({ model, request }, at) => {
@@ -181,7 +181,7 @@ export class ExperimentsService extends Service {
 
   async #create(request: Checked<'experiments.create'>): Promise<Output<'experiments.create'>> {
     const { name, grid, start, leaveOut, executor, notes = '', tags = [] } = request
-    const { possible, leftOut } = await this.#choose(grid, leaveOut)
+    const { possible, leftOut } = await this.#choose(grid, leaveOut, executor)
     const id = newId('exp')
     const planned = possible.flatMap((one) => overSeeds(one, grid.seeds))
     const making = { experiment: id, seeds: grid.seeds.length, executor, start }
@@ -192,9 +192,13 @@ export class ExperimentsService extends Service {
   }
 
   /** Returns the possible combinations. Impossible ones are skipped if `leaveOut` is set. Throws if there are other problems. */
-  async #choose(grid: Grid, leaveOut: boolean): Promise<{ possible: PlannedRun[]; leftOut: string[] }> {
+  async #choose(
+    grid: Grid,
+    leaveOut: boolean,
+    executor: string | null | undefined,
+  ): Promise<{ possible: PlannedRun[]; leftOut: string[] }> {
     const planned = combinationsOf(grid)
-    const problems = (await previewRuns(this.parts, planned)).map((found) => found.problems)
+    const problems = (await previewRuns(this.parts, planned, { executor })).map((found) => found.problems)
     const skipped = problems.map((some) => leaveOut && some.some(({ code }) => code === 'infeasible'))
     refuseProblems(problems.flatMap((some, at) => (skipped[at] ? [] : some)))
     const possible = planned.filter((_, at) => !skipped[at])

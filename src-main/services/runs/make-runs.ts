@@ -21,7 +21,7 @@ export interface RunMaking {
 
 /** Checks runs, stores them as drafts, and queues them if `start` says so. Returns their numbers. */
 export async function makeRuns(parts: Parts, planned: readonly PlannedRun[], making: RunMaking): Promise<number[]> {
-  refuseProblems((await previewRuns(parts, planned)).flatMap(({ problems }) => problems))
+  refuseProblems((await previewRuns(parts, planned, { executor: making.executor })).flatMap(({ problems }) => problems))
   return writeRuns(parts, planned, making)
 }
 

@@ -4,19 +4,32 @@ import { type Problem, type RequestPreview, requestPreview } from '#contract/run
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { plural } from '#contract/words.ts'
 import { openHub } from '#hub/hub.ts'
+import { shareOfSlot } from '#jobs/this-machine.ts'
 import type { Context } from '../context.ts'
 import type { PlannedRun } from '../experiments/grid.ts'
 import { askDesk } from '../machine/ask-desk.ts'
 import { currentSettings, hubOptions } from '../machine/current-settings.ts'
 import type { Parts } from '../service.ts'
 
+/** The memory that the setting leaves a run on this machine. Any run may go to a GPU, whose memory the setting does not limit. */
+function limitHere(parts: Parts): Pick<RunRequest, 'memoryBytes'> {
+  const { memoryBytes } = currentSettings(parts)
+  const { devices } = parts.queue.state()
+  const bounded = devices.length > 0 && devices.every(({ kind }) => kind === 'cpu')
+  return memoryBytes !== null && bounded ? { memoryBytes: shareOfSlot(memoryBytes, devices) } : {}
+}
+
 /**
  * Checks planned runs, and returns what each would remove and all of its problems. Every request is checked here, whether it comes from a
  * screen, a server or the command line. Runs that differ only in the seed are checked once.
+ * @param executor the cluster that computes them; by default this machine
  */
-export async function previewRuns(parts: Parts, planned: readonly PlannedRun[], signal?: AbortSignal): Promise<RequestPreview[]> {
-  const { memoryBytes } = currentSettings(parts)
-  const limit = memoryBytes === null ? {} : { memoryBytes }
+export async function previewRuns(
+  parts: Parts,
+  planned: readonly PlannedRun[],
+  { signal, executor = null }: { readonly signal?: AbortSignal | undefined; readonly executor?: string | null | undefined } = {},
+): Promise<RequestPreview[]> {
+  const limit = executor === null ? limitHere(parts) : {}
   const requests = planned.map(({ model, request }) => ({ ...limit, ...request, model: parts.library.find(model).path, seed: 0 }))
   const distinct = [...new Map(requests.map((request) => [JSON.stringify(request), request])).values()]
   if (distinct.length === 0) return []

@@ -54,8 +54,11 @@ export class ModelState {
     void this.model.load(() => call('models.get', { id: this.id }))
     void call('transfers.list', {}).then(
       (transfers) => {
+        // The known one may have ended unseen, while the connection was lost.
+        const known = transfers.find(({ id }) => id === this.transfer?.id)
         const running = transfers.find(({ about, status }) => about === this.id && status === 'running')
-        if (running && running.id !== this.transfer?.id) this.#take(running)
+        const found = running ?? known
+        if (found && (found.id !== this.transfer?.id || found.status !== this.transfer.status)) this.#take(found)
       },
       () => undefined,
     )

@@ -29,7 +29,7 @@ function ownColumn(field: string, width: number, title?: string): TableColumn {
   }
 }
 
-const leading = [ownColumn('model', 8), ownColumn('nominal', 5.25), ownColumn('reached', 5.25)]
+const leading = [ownColumn('model', 7.25), ownColumn('nominal', 5.25), ownColumn('reached', 5.25)]
 const trailing = [ownColumn('seconds', 5.75, 'Time'), ownColumn('createdAt', 6)]
 
 /** Fields that the table always shows. */

@@ -124,6 +124,8 @@ function lookBy(scorer: Scorer, variants: readonly Variant[], looks: readonly Lo
 
 /** The bound on errors is the largest observed error times this factor. */
 const safetyFactor = 3
+/** An estimate counts as at least this share of the middle one when its error is related to it. */
+const leastSize = 0.01
 /** The bound is trusted once this many errors are known. Until then, at least `fewestRescored` candidates are scored again. */
 const fewestErrors = 8
 const fewestRescored = 4
@@ -198,11 +200,17 @@ class Comparison {
   readonly #exact: readonly number[][]
   /** The common error of each window's estimates, to be added to them. For a window without exact scores, the mean of the others. */
   readonly #offsets: number[]
+  /** The middle of the sizes of all estimates on each window. */
+  readonly #medians: readonly number[]
 
   constructor(estimates: Estimates) {
     this.#estimates = estimates
     this.#exact = estimates.scores.map(() => [])
     this.#offsets = estimates.shares.map(() => 0)
+    this.#medians = estimates.shares.map((_, window) => {
+      const sizes = estimates.scores.flatMap((own) => (Number.isFinite(own[window]) ? [Math.abs(own[window] as number)] : []))
+      return sizes.sort((a, b) => a - b)[sizes.length >> 1] || 1
+    })
   }
 
   get rescored(): number {
@@ -243,7 +251,7 @@ class Comparison {
     return this.#exact
       .flatMap((own, place) => {
         const estimate = this.#estimateOf(place, window)
-        return own.length > window ? [{ error: (own[window] as number) - estimate, scale: Math.abs(estimate) }] : []
+        return own.length > window ? [{ error: (own[window] as number) - estimate, scale: this.#sizeOf(place, window) }] : []
       })
       .filter(({ error }) => Number.isFinite(error))
   }
@@ -265,9 +273,14 @@ class Comparison {
     return [...found].filter((place) => this.#exactOf(place).length < this.#offsets.length)
   }
 
+  /** The size of an estimate, by which its error grows. Rounding leaves an error where an estimate is near 0. */
+  #sizeOf(place: number, window: number): number {
+    return Math.max(Math.abs(this.#estimateOf(place, window)), leastSize * at(this.#medians, window))
+  }
+
   /** The size of a candidate's estimates on the windows from `first` on, by which errors grow. */
   #sizeBehind(place: number, first: number): number {
-    const sizes = this.#estimates.shares.map((share, window) => (window < first ? 0 : share * this.#estimateOf(place, window)))
+    const sizes = this.#estimates.shares.map((share, window) => (window < first ? 0 : share * this.#sizeOf(place, window)))
     return Math.hypot(...sizes)
   }
 

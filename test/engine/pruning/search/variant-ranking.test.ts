@@ -51,6 +51,12 @@ describe('certified scores', () => {
     expect(asked).toEqual([0, 1])
   })
 
+  test('an estimate of nothing has a small error, as rounding leaves it, and does not widen the bound of others', async () => {
+    const { asked, certificate } = await choose([1e-7, 1, 1.1, 1.2, 1.3, 1.4], [0, 1, 1.1, 1.2, 1.3, 1.4], 1)
+    expect(asked).toEqual([0, 1])
+    expect(certificate.error).toBeLessThan(1e-3)
+  })
+
   test('errors of earlier rounds widen the bound', async () => {
     const exact = [1, 1.1, 1.2, 1.3]
     expect((await choose(exact, exact, 1, [{ rescored: 20, error: 0.065 }])).asked).toEqual([0, 1, 2])

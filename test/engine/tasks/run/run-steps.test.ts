@@ -66,7 +66,7 @@ test('a phase within another counts once', async () => {
   const whole = (performance.now() - start) / 1000
   const { inference = 0, 'writing the dense file': writing = 0 } = steps.seconds
   expect(writing).toBeGreaterThan(0.05)
-  expect(inference).toBeLessThan(writing)
+  expect(inference).toBeGreaterThan(0.015)
   expect(inference + writing).toBeLessThanOrEqual(whole)
 })
 

@@ -21,4 +21,8 @@ test('the page shows a measurement of its model that began elsewhere, and none o
   await eventually(() => page.measuring, 'the measurement')
   expect(page.transfer).toMatchObject({ id: 't3', turns: { done: 1, total: 4 } })
   expect([other.measuring, other.transfer]).toEqual([false, null])
+  // It may end while the connection is lost.
+  listed.splice(2, 1, measurement('t3', 'a', 'done'))
+  page.refresh()
+  await eventually(() => !page.measuring, 'the end of the measurement')
 })
