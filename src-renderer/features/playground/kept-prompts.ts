@@ -1,30 +1,14 @@
 import { type GenerationSettings, generationSettings } from '#contract/playground/generation-settings.ts'
-
-/** What the user left in this tab: it survives other screens and reloads. Without storage, it starts fresh next time. */
-function read(key: string): unknown {
-  try {
-    return JSON.parse(sessionStorage.getItem(key) ?? 'null')
-  } catch {
-    return null
-  }
-}
-
-function write(key: string, value: unknown): void {
-  try {
-    sessionStorage.setItem(key, JSON.stringify(value))
-  } catch {
-    // Without storage, nothing is kept.
-  }
-}
+import { keepInTab, keptInTab } from '../../lib/tab-storage.ts'
 
 const promptsKey = 'espalier prompts'
 
 export const keptPrompts = {
   get(): string[] {
-    const kept = read(promptsKey)
+    const kept = keptInTab(promptsKey)
     return Array.isArray(kept) && kept.length > 0 && kept.every((prompt) => typeof prompt === 'string') ? kept : ['']
   },
-  set: (prompts: readonly string[]): void => write(promptsKey, prompts),
+  set: (prompts: readonly string[]): void => keepInTab(promptsKey, prompts),
 }
 
 /** The settings that do not follow from the model, and `decoding` only if the user chose it. */
@@ -36,12 +20,13 @@ const kept = generationSettings.pick({ decoding: true, maxTokens: true, maxLengt
 export const keptSampling = {
   /** The settings that were left beside this transcript, or beside none; null if there are none. */
   get(transcript: string | undefined): KeptSampling | null {
-    const found = read(samplingKey)
+    const found = keptInTab(samplingKey)
     if (typeof found !== 'object' || found === null || !('settings' in found) || !('transcript' in found)) return null
     const { success, data } = kept.safeParse(found.settings)
     if (!success || (transcript !== undefined && transcript !== found.transcript)) return null
     const { decoding, ...rest } = data
     return 'decoding' in (found.settings as object) ? { decoding, ...rest } : rest
   },
-  set: (settings: KeptSampling, transcript: string | undefined): void => write(samplingKey, { settings, transcript: transcript ?? null }),
+  set: (settings: KeptSampling, transcript: string | undefined): void =>
+    keepInTab(samplingKey, { settings, transcript: transcript ?? null }),
 }
