@@ -84,8 +84,7 @@ test('a finished run is repaired from its page, and the new run stands beside it
   await page.getByRole('region', { name: 'Compared with the original run' }).getByText('Compare the two').waitFor()
   await picture('run')
   await page.getByRole('tab', { name: 'Repair' }).click()
-  const rowsOfTable = await page.getByRole('region', { name: 'Errors of each projection' }).getByRole('row').count()
-  expect(rowsOfTable).toBeGreaterThan(12)
+  await expect.poll(() => page.getByRole('region', { name: 'Errors of each projection' }).getByRole('row').count()).toBeGreaterThan(12)
   await picture('repair')
 })
 
