@@ -136,7 +136,7 @@ function answerOf(evidence: Evidence): Pick<Verdict, 'answer' | 'file'> & { says
   const by = (outcome: Duel['outcome']) => sorted(fought, deciding).filter((duel) => duel.outcome === outcome)
   const [won, lost] = [by('better'), by('worse')]
   const clean = won.filter(({ vetoed }) => !vetoed)
-  if (clean[0]) return { answer: 'prune', says: winOf(clean[0], `${clean.length} of ${fought.length}`, cost), file: clean[0].pruned }
+  if (clean[0]) return { answer: 'prune', says: winOf(clean[0], `${clean.length} of ${fought.length}`, evidence), file: clean[0].pruned }
   const refused = { answer: 'do not prune' } as const
   const refusal = refusalOf(evidence)
   if (won[0]) return { ...refused, says: [refusal, ...vetoOf(won[0])], file: won[0].rival }
@@ -156,9 +156,10 @@ function sorted(duels: readonly Duel[], [kind = '']: readonly string[]): Duel[] 
   return [...duels].sort((a, b) => (a.pruned.quality[kind]?.mean ?? 0) - (b.pruned.quality[kind]?.mean ?? 0))
 }
 
-function winOf({ pruned, rival, worseTasks, texts }: Duel, wins: string, cost: Cost): Sentences {
+function winOf({ pruned, rival, worseTasks, texts }: Duel, wins: string, { cost, texts: read }: Evidence): Sentences {
   const dense = rival as WorthRow
-  const win = `At ${costOf(pruned, cost)}, ${pruned.name} is better than ${dense.name}, the best dense file ${cost.equal} (${numbersOf(pruned, dense, texts)}).`
+  const hedge = hedgeOf(read)
+  const win = `${hedge === '' ? 'At' : `${upperFirst(hedge)}, at`} ${costOf(pruned, cost)}, ${pruned.name} is better than ${dense.name}, the best dense file ${cost.equal} (${numbersOf(pruned, dense, texts)}).`
   const share = ({ quality }: WorthRow, task: string) => `${Math.round(100 * (quality[task]?.mean ?? Number.NaN))} %`
   const lost = worseTasks.map((task) => `${task} (${share(pruned, task)} against ${share(dense, task)})`)
   return [win, ...(lost.length > 0 ? [`But it does worse on ${sentenceList.format(lost)}.`] : []), `Pruning wins for ${wins} pruned files.`]
@@ -192,8 +193,12 @@ function aloneOf(duels: readonly Duel[], dense: readonly WorthRow[], deciding: r
 }
 
 /** Not even a clear difference is sure if few windows show it. */
-const refusalOf = ({ texts }: Evidence): string =>
-  fewestOf(texts) < enoughWindows ? `Do not prune, as far as ${plural(fewestOf(texts), 'window')} show.` : 'Do not prune.'
+function hedgeOf(texts: readonly DecidingText[]): string {
+  const windows = fewestOf(texts)
+  return windows < enoughWindows ? `as far as ${plural(windows, 'window')} ${windows === 1 ? 'shows' : 'show'}` : ''
+}
+
+const refusalOf = ({ texts }: Evidence): string => `${['Do not prune', hedgeOf(texts)].filter(Boolean).join(', ')}.`
 
 function lossOf({ pruned, rival, texts }: Duel, duels: readonly Duel[], { cost, clearly }: Evidence): string[] {
   const dense = rival as WorthRow

@@ -109,21 +109,25 @@ interface AgainstSource {
  * decides. Empty if they cannot be compared, or if a duel says it already.
  */
 function againstSource({ groups, entries, subject, deciding, duels, file }: AgainstSource): string {
-  const source = groups.find(({ runs: [run] }) => run && subject && isSourceOf(run, subject))
-  const ofSource = entries.find(({ group }) => group === source)?.row
+  const sources = groups.filter(({ runs: [run] }) => run && subject && isSourceOf(run, subject))
+  const isOfSource = (one: WorthRow | null) => entries.some(({ row, group }) => row === one && sources.includes(group))
   const lossOf = ({ quality }: WorthRow) => quality[deciding[0] ?? '']?.mean ?? Number.POSITIVE_INFINITY
   const [best] = duels.toSorted((a, b) => lossOf(a.pruned) - lossOf(b.pruned))
-  const row = file && file !== ofSource ? file : best?.pruned
+  const row = file && !isOfSource(file) ? file : best?.pruned
   const group = entries.find((entry) => entry.row === row)?.group
+  const isSaid = duels.some(({ pruned, rival }) => isOfSource(rival) && (pruned === row || isOfSource(file)))
+  if (!row || !group || isSaid) return ''
+  // The unpruned model may have been measured on other windows too, which tell nothing about this file.
+  const compared = sources.map((source) => ({
+    source,
+    changes: deciding.flatMap((kind) => {
+      const difference = differenceOf(group, source, { name: 'perplexity', dataset: kind })
+      return difference ? [`on ${kind} ${higherText(difference)}`] : []
+    }),
+  }))
+  const [{ source, changes } = { changes: [] }] = compared.toSorted((a, b) => b.changes.length - a.changes.length)
   const [own, other] = [group, source].map((one) => one?.measures.get(fileSize.id)?.mean)
-  if (!row || !group || !source || own === undefined || other === undefined) return ''
-  const isSaid = duels.some(({ pruned, rival }) => rival && rival === ofSource && (pruned === row || file === ofSource))
-  if (isSaid) return ''
-  const changes = deciding.flatMap((kind) => {
-    const difference = differenceOf(group, source, { name: 'perplexity', dataset: kind })
-    return difference ? [`on ${kind} ${higherText(difference)}`] : []
-  })
-  if (changes.length === 0) return ''
+  if (changes.length === 0 || own === undefined || other === undefined) return ''
   const [had, has] = [costText(other, fileSize), costText(own, fileSize)]
   const isNamed = row.name.includes(has)
   const [first, ...others] = changes

@@ -5,7 +5,10 @@ export const plainEndings: readonly string[] =
   )
 
 /** Endings of data sets and of text. */
-export const dataEndings: readonly string[] = ['txt', 'text', 'md', 'jsonl', 'ndjson', 'parquet', 'arrow', 'json']
+export const dataEndings = ['txt', 'text', 'md', 'jsonl', 'ndjson', 'parquet', 'arrow', 'json'] as const
+export type DataEnding = (typeof dataEndings)[number]
+
+export const isDataEnding = (ending: string): ending is DataEnding => (dataEndings as readonly string[]).includes(ending)
 
 /** The ending of a file's name, without that of its compression. */
 export const endingOf = (name: string): string => name.toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? ''
@@ -13,5 +16,5 @@ export const endingOf = (name: string): string => name.toLowerCase().replace(/\.
 /** Whether a file with this name can be read as text. */
 export function isTextFile(name: string): boolean {
   const ending = endingOf(name)
-  return name.includes('.') && (plainEndings.includes(ending) || dataEndings.includes(ending))
+  return name.includes('.') && (plainEndings.includes(ending) || isDataEnding(ending))
 }

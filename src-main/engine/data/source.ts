@@ -2,7 +2,7 @@ import { type FileHandle, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import type { RecordBatch } from 'apache-arrow'
 import type { AsyncBuffer, FileMetaData } from 'hyparquet'
-import { dataEndings, endingOf, plainEndings } from '#contract/data/text-endings.ts'
+import { type DataEnding, dataEndings, endingOf, isDataEnding, plainEndings } from '#contract/data/text-endings.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { describe, isObject, reasonOf } from '#engine/checkpoint/json.ts'
 import { allowFor } from '#engine/limits/reading.ts'
@@ -22,7 +22,7 @@ interface Reading {
 
 type Reader = (file: string, reading?: Reading) => AsyncIterable<string>
 
-const readers: Record<string, Reader> = {
+const readers: Record<Exclude<DataEnding, 'json'>, Reader> = {
   txt: readWholeText,
   text: readWholeText,
   md: readWholeText,
@@ -67,8 +67,9 @@ export async function* limitDocuments(documents: AsyncIterable<string>, maxDocum
 
 async function openFile(file: string, accepts?: KindFilter): Promise<TextSource> {
   const ending = endingOf(basename(file))
-  if (ending === 'json') return openJson(file)
-  const read = plainEndings.includes(ending) ? readWholeText : Object.hasOwn(readers, ending) ? readers[ending] : undefined
+  const known = isDataEnding(ending) ? ending : undefined
+  if (known === 'json') return openJson(file)
+  const read = known ? readers[known] : plainEndings.includes(ending) ? readWholeText : undefined
   if (read)
     return ofDocuments(
       [file],

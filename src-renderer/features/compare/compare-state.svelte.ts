@@ -31,6 +31,7 @@ export class CompareState {
   descriptions = $state.raw<ReadonlyMap<string, ModelDescription>>(new Map())
   /** Whether options have their titles. Tables wait for them in the space that they will take, so that none first shows a raw name. */
   titled = $state(false)
+  #titles: Promise<void> | undefined
   readonly #compared = new Loader<ComparedAddress | null>()
   /** The part of the address that was loaded last; null before the first. */
   #loadedKey: string | null = null
@@ -100,15 +101,21 @@ export class CompareState {
     const key = `${experiment ?? ''} ${runs} ${baseline}`
     if (key === this.#loadedKey && !this.problem && !again) return
     this.#loadedKey = key
-    if (!this.titled)
-      void this.#loadTitles()
-        .catch(notifyProblem)
-        .finally(() => (this.titled = true))
+    this.#titles ??= this.#findTitles()
     const compared = await this.#compared.load(async () => {
       if (runs) return compareRuns(runs.split(','), baseline)
       return experiment ? compareExperiment(experiment, baseline) : null
     })
     if (compared) void this.#describeModels(compared.comparison)
+  }
+
+  /** Without titles, tables show raw names, and the next load asks again. */
+  async #findTitles(): Promise<void> {
+    await this.#loadTitles().catch((thrown: unknown) => {
+      notifyProblem(thrown)
+      this.#titles = undefined
+    })
+    this.titled = true
   }
 
   /** Writes a switch or a choice into the address. */

@@ -90,7 +90,7 @@ test('a clear win says at which size and against which file, unless the answers 
   expect(found.answer).toBe('prune')
   // 50.4 MB is within 1 % of 50 MB, 51 MB is not.
   expect(verdictText(found)).toMatch(
-    /^At 50 MB, 2SSP Q3_K_M is better than dense IQ2_Q, the best dense file of its size \(perplexity 246 against 345 on prose, ×0\.713 .*\)\. Pruning wins for 1 of 1 pruned files\. Decided on 8 windows of 512 tokens of prose: too few to be sure\. Measure 16 or more\. Your unpruned model has 200 MB; 2SSP Q3_K_M has 50 MB, and its perplexity on prose is 8\.2 times as high, ×8\.20 \(8\.1\d to 8\.2\d\)\.$/,
+    /^As far as 8 windows show, at 50 MB, 2SSP Q3_K_M is better than dense IQ2_Q, the best dense file of its size \(perplexity 246 against 345 on prose, ×0\.713 .*\)\. Pruning wins for 1 of 1 pruned files\. Decided on 8 windows of 512 tokens of prose: too few to be sure\. Measure 16 or more\. Your unpruned model has 200 MB; 2SSP Q3_K_M has 50 MB, and its perplexity on prose is 8\.2 times as high, ×8\.20 \(8\.1\d to 8\.2\d\)\.$/,
   )
   const loops = (rival: string, pruned: string, dense = looping(0)) =>
     worthOf([
@@ -278,7 +278,7 @@ test('of a measured table, the sentence names the best pruned file, its rival an
   )
   const sentence = verdictText(worthOf([...smol, ...smallest]))
   expect(sentence).toContain(
-    'At 50 MB, 2SSP 50 % in Q3_K_M is better than dense IQ2_XXS, the best dense file of its size (perplexity 246 against 345 on prose, ×0.713',
+    'As far as 8 windows show, at 50 MB, 2SSP 50 % in Q3_K_M is better than dense IQ2_XXS, the best dense file of its size (perplexity 246 against 345 on prose, ×0.713',
   )
   expect(sentence).toContain('Pruning wins for 1 of 5 pruned files.')
 })
@@ -296,7 +296,7 @@ test('at equal time to the first token another file is the rival, and files that
   expect(verdictText(worthOf(runs))).toContain('At 88 MB, dense Q4_K_M is better than 2SSP 25 % in Q8_0')
   const quick = worthOf([...runs, timed('dense Q4_0', 90, 36, 121)], cost)
   expect(verdictText(quick)).toContain(
-    'At 120 ms to the first token, 2SSP 25 % in Q8_0 is better than dense Q4_0, the best dense file at its speed (perplexity 34 against 36 on prose',
+    'As far as 8 windows show, at 120 ms to the first token, 2SSP 25 % in Q8_0 is better than dense Q4_0, the best dense file at its speed (perplexity 34 against 36 on prose',
   )
   const apart = 'Times were taken in different runs. The machine may have been busier in some.'
   expect([quick, alone, worthOf(runs)].map(({ untested }) => untested.includes(apart))).toEqual([true, false, false])
@@ -369,7 +369,7 @@ test('a model that a run saved is a pruned file, of the dense model that it come
   const saved = run('dense Q8_0', 80, 40)
   const again = { ...saved, id: 'again', model: { id: 'saved', name: 'tiny-pruned' }, lineage: { ...saved.lineage, pruned: true } }
   const found = worthOf([run('dense Q4_0', 80, 50), again])
-  expect(verdictText(found)).toContain('At 80 MB, tiny-pruned, Q8_0 is better than dense Q4_0')
+  expect(verdictText(found)).toContain('As far as 8 windows show, at 80 MB, tiny-pruned, Q8_0 is better than dense Q4_0')
   expect([...runsByModel([run('dense Q4_0', 80, 50), again]).keys()]).toHaveLength(1)
 })
 
@@ -436,6 +436,8 @@ test('a verdict compares the file to take with the model that the user has, in s
   expect(sourceText(source, pruned, run('dense Q3_K_M', 300, 21))).toMatch(/; dense Q3_K_M has 300 MB, and .* is 5 % higher, /)
   // Without a rival of its size, the best pruned file.
   expect(sourceText(source, pruned)).toContain('; 2SSP 25 % in Q4_K_M has 300 MB')
+  // The unpruned model was measured on other windows too.
+  expect(sourceText(run('dense', 380, 25, { windows: '4 × 256' }), source, pruned, rival)).toBe(sourceText(source, pruned, rival))
   // The source itself beats a file that is not smaller.
   expect(sourceText(run('dense', 300, 20), pruned)).toBeUndefined()
   expect(sourceText(pruned, rival)).toBeUndefined()
@@ -484,7 +486,7 @@ test('for one’s own text, the kept part decides, and a second sentence says wh
   const worth = worthOf(forOwnText(ownPart('deciding')))
   expect(worth.answer).toBe('prune')
   expect(verdictText(worth)).toMatch(
-    /^For your notes: At .* is better than dense Q2_K.* For other text \(prose\): Do not prune, as far as 8 windows show\. /,
+    /^For your notes: As far as 8 windows show, at .* is better than dense Q2_K.* For other text \(prose\): Do not prune, as far as 8 windows show\. /,
   )
   expect(worth.fronts.map(({ kind, decides, elsewhere }) => [kind, decides, elsewhere])).toEqual([
     ['notes', true, false],
@@ -492,7 +494,7 @@ test('for one’s own text, the kept part decides, and a second sentence says wh
   ])
   // A screen shows the answers bold.
   expect(worth.parts.map(({ answer }) => answer)).toEqual([
-    expect.stringMatching(/^For your notes: At .*\)\.$/),
+    expect.stringMatching(/^For your notes: As far as 8 windows show, at .*\)\.$/),
     'For other text (prose): Do not prune, as far as 8 windows show.',
   ])
   expect(worth.duels[0]?.texts.map(({ kind }) => kind)).toEqual(['notes'])

@@ -9,9 +9,9 @@ import { type MethodPhase, stackPasses, watched } from '#engine/pruning/method.t
 import { sampledOutputs } from './normal-equations.ts'
 
 /**
- * Returns how many float64 numbers the equations of one projection take at their peak, for K = `inputs` and D = `outputs`. The sums G [K,
- * K] and C [D, K] exist twice: for the windows that are fitted and for the held-out ones. Without OpenBLAS, a factor is a third matrix. A
- * solve adds both changes of the weights, and a product or a sample.
+ * Returns how many float64 numbers the equations of one projection take at their peak. The sums of its inputs with themselves [inputs,
+ * inputs] and with its outputs [outputs, inputs] exist twice: for the windows that are fitted and for the held-out ones. Without OpenBLAS, a
+ * factor is a third matrix of inputs. A solve adds both changes of the weights, and a product or a sample.
  */
 function equationNumbers(inputs: number, outputs: number): number {
   const [gram, cross] = [inputs ** 2, inputs * outputs]
@@ -90,7 +90,7 @@ const inFloat32 = 0.6
 const tried = 3
 
 /**
- * Returns the float64 operations for a projection's equations: K inputs and D outputs are summed over the rows, then a ridge is chosen on a
+ * Returns the float64 operations for a projection's equations: its inputs and outputs are summed over the rows, then a ridge is chosen on a
  * sample of the outputs and fitted on all windows. An expert is fitted and judged without the held-out ones too (`judges`).
  */
 export function equationOperations(rows: number, inner: number, outer: number, judges = false): number {

@@ -78,3 +78,17 @@ test('results are shown before the titles of options are known, which only table
   titles.resolve()
   await eventually(() => compare.titled, 'the titles')
 })
+
+test('titles that could not be loaded are asked for again with the next runs', async () => {
+  let asked = 0
+  const compare = new CompareState(() => (++asked === 1 ? Promise.reject(new Error('The server is busy.')) : Promise.resolve()))
+  for (const runs of ['a', 'b', 'c']) {
+    router.replaceQuery({ runs })
+    const loaded = compare.load()
+    await eventually(() => waiting.some(({ ids }) => ids[0] === runs), 'the request')
+    for (const { answer } of waiting) answer()
+    await loaded
+    expect(compare.titled).toBe(true)
+  }
+  expect(asked).toBe(2)
+})
