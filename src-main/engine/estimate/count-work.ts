@@ -111,7 +111,7 @@ function turnsWork(
   files: readonly TimedFile[],
 ): PhaseWork {
   const passes = { ...addPasses(...files.map(({ left }) => counts.wholePasses(rounds, left))), head: 0 }
-  const gigabytes = files.reduce((sum, { type, left }) => sum + fileGigabytes(counts.model.spec, type, left), 0)
+  const gigabytes = files.reduce((sum, { type, left }) => sum + fileGigabytes(counts.model, type, left), 0)
   return {
     ...counts.timed({ phase, passes, rowsPerCall: 1 }, part, prompt),
     decoded: rounds * writtenTokens * gigabytes,

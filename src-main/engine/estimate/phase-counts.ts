@@ -152,7 +152,7 @@ export class PhaseCounts {
 export interface WorkModel {
   readonly path: string
   readonly spec: DecoderSpec
-  readonly checkpoint: Pick<Checkpoint, 'tensors'>
+  readonly checkpoint: Pick<Checkpoint, 'tensors' | 'quantised'>
   readonly tokenizer: Tokenizer | undefined
 }
 

@@ -6,7 +6,8 @@ import { blockTypeNamed, bytesOfValues } from '#engine/checkpoint/gguf/value-blo
 import { findMix, fitType } from '#engine/export/gguf/mix.ts'
 import { sampledValues, typesFor } from '#engine/export/mixed-types/price-list.ts'
 import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
-import { billion } from './phase-counts.ts'
+import { storedBytesPerParameter } from '#engine/model/weights/residency.ts'
+import { billion, type WorkModel } from './phase-counts.ts'
 
 const million = 1e6
 
@@ -57,10 +58,12 @@ export function fileWork(spec: DecoderSpec, type: string, left: number): Storing
 }
 
 /** The gigabytes of a GGUF file's matrices, all of which llama.cpp reads for every token that it writes. */
-export function fileGigabytes(spec: DecoderSpec, type: string, left: number): number {
+export function fileGigabytes(model: WorkModel, type: string, left: number): number {
+  const { spec } = model
   const mixed = mixedBytes(type)
   if (mixed !== undefined) return mixed / billion
-  const { main, head = 'Q6_K' } = findMix(type)
+  const { main, head = 'Q6_K', asStored } = findMix(type)
+  if (asStored) return (storedBytesPerParameter(model) * (left * stackParameters(spec) + Vocabulary.parameters(spec))) / billion
   const bytesIn = (name: string, count: number) => bytesOfValues(blockTypeNamed(fitType(name, spec.hidden)), count)
   return (bytesIn(main, left * stackParameters(spec)) + bytesIn(head, spec.vocabulary * spec.hidden)) / billion
 }

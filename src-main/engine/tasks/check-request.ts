@@ -115,6 +115,11 @@ async function describeOutside(path: string): Promise<Omit<Outside, 'tokenizer'>
   return { path, name: basename(checkpoint.path), checkpoint, spec }
 }
 
+interface Chosen {
+  readonly method: Method
+  readonly options: Record<string, unknown>
+}
+
 class RequestCheck {
   #request: RunRequest
   readonly #model: Outside
@@ -135,18 +140,18 @@ class RequestCheck {
     const { method, calibration, repair, recover, measures, memoryBytes } = this.#request
     const { spec } = this.#model
     await this.#try('vocabulary', async () => requireTrimmable(this.#request, this.#model))
-    await this.#try('amount', () => this.#foresee())
-    const amount = this.#amount()
+    const possible = await this.#possible()
+    const amount = possible?.outline
     await this.#try('memoryBytes', () => checkMemory(this.#model.path, memoryBytes))
     await this.#try('precision', () => this.#checkPrecision())
     await this.#try('weights', () => this.#checkMixed())
     await this.#try('beginToken', () => this.#checkBegin())
     if (repair) await this.#checks.data('repair.calibration', repair.calibration)
-    if (repair && amount) await this.#try('repair', () => this.#checkRepairRoom(repair))
+    if (repair && possible) await this.#try('repair', () => this.#checkRepairRoom(repair))
     if (recover && (method === denseMethod || isAblation(method) || isInspection(method)))
       this.#checks.refuse('recover', 'usage', 'Only a pruned model can be recovered. Choose a pruning method, or no recovery.')
     if (recover) await this.#checks.data('recover.text', recover.text)
-    if (recover && amount) await this.#try('recover', () => this.#checkRecoveryRoom(recover))
+    if (recover && possible) await this.#try('recover', () => this.#checkRecoveryRoom(recover))
     if (calibration) await this.#checks.data('calibration', calibration, countsAll(this.#request))
     else if (method !== denseMethod && !isInspection(method))
       this.#checks.refuse('calibration', 'usage', 'This method needs calibration data. Choose a text for it.')
@@ -172,11 +177,10 @@ class RequestCheck {
 
   /** Counts the memory that the run needs, whatever else is wrong with the request. */
   async countMemory(): Promise<number> {
-    const { amount: asked, repair, recover } = this.#request
-    if (!isPlain(asked)) await this.#try('amount', () => this.#foresee())
-    const amount = this.#amount()
-    if (repair && amount) await this.#try('repair', () => this.#checkRepairRoom(repair))
-    if (recover && amount) await this.#try('recover', () => this.#checkRecoveryRoom(recover))
+    const { repair, recover } = this.#request
+    const possible = await this.#possible()
+    if (repair && possible) await this.#try('repair', () => this.#checkRepairRoom(repair))
+    if (recover && possible) await this.#try('recover', () => this.#checkRecoveryRoom(recover))
     return this.#memoryBytes
   }
 
@@ -199,10 +203,21 @@ class RequestCheck {
     return expectedPlans(spec, this.#request).map((plan) => specWithPlan(spec, plan))
   }
 
+  /**
+   * Whether the method can do what is asked. `outline` is what the amount removes; absent where only the run finds that out. Undefined for
+   * runs that prune nothing, and after a refusal.
+   */
+  async #possible(): Promise<{ readonly outline?: Outline } | undefined> {
+    const before = this.#checks.problems.length
+    const chosen = this.#chosen()
+    if (chosen) await this.#try('amount', () => this.#foresee())
+    const outline = chosen && this.#outline(chosen)
+    return chosen && this.#checks.problems.length === before ? { ...(outline ? { outline } : {}) } : undefined
+  }
+
   /** Replaces a budget by the sparsity that meets it. */
   async #foresee(): Promise<void> {
-    const { amount, method } = this.#request
-    if (method === denseMethod || isAblation(method) || isInspection(method)) return
+    const { amount } = this.#request
     if (isPlain(amount)) {
       const range = await ggufRange(this.#model, this.#request)
       this.#fileRange = range && { ...range, predicted: null }
@@ -299,12 +314,12 @@ class RequestCheck {
     this.#recoveryBytes = Vocabulary.bytes(spec) + Math.max(...rooms.map(({ bytes }) => bytes))
   }
 
-  /** The outline of the requested amount; undefined if it cannot be known. */
-  #amount(): Outline | undefined {
-    const { method: id, options: given, amount, repair, recover } = this.#request
+  /** The pruning method with its options; undefined if there is none, or if it is refused. */
+  #chosen(): Chosen | undefined {
+    const { method: id, options: given, repair, recover, calibration } = this.#request
     const { spec } = this.#model
-    if (id === denseMethod || isInspection(id) || !isPlain(amount)) return undefined
-    try {
+    if (id === denseMethod || isInspection(id)) return undefined
+    return this.#refusing(() => {
       if (isAblation(id)) {
         const ablation = findAblation(id)
         ablation.check(spec, parseOptions(ablation, given))
@@ -312,10 +327,20 @@ class RequestCheck {
       }
       const method = findMethod(id)
       const options = parseOptions(method, given)
-      this.#methodBytes = method.bytes?.(spec, options, this.#request.calibration?.sequenceLength ?? 0, this.#workspaceBytes()) ?? 0
+      this.#methodBytes = method.bytes?.(spec, options, calibration?.sequenceLength ?? 0, this.#workspaceBytes()) ?? 0
       if (repair) requireRefit(method, options, 'repaired', 'repair')
       if (recover && spec.router) throw new EspalierError('infeasible', `${untrainable} Choose no recovery.`)
       if (recover) requireRefit(method, options, 'recovered', 'recovery')
+      return { method, options }
+    })
+  }
+
+  /** What the amount removes; undefined if only the run finds that out, or if it is refused. */
+  #outline({ method, options }: Chosen): Outline | undefined {
+    const { amount } = this.#request
+    const { spec } = this.#model
+    if (!isPlain(amount)) return undefined
+    return this.#refusing(() => {
       requireAmount(method, amount)
       const budget = budgetFor(spec, amount)
       const { least, most } = method.range(spec, options)
@@ -328,6 +353,13 @@ class RequestCheck {
           `Sparsity ${Number(budget.sparsity.toFixed(4))} is out of reach: ${method.title} removes at most ${(100 * most).toFixed(1)} % of this model's ${method.unit === 'vocabulary' ? 'parameters' : 'block stack'}. Choose at most ${most.toFixed(3)}.`,
         )
       return outlineOf(method, spec, budget, options)
+    })
+  }
+
+  /** What a look at the method finds; undefined after a problem with an option, the amount or the method. */
+  #refusing<T>(look: () => T): T | undefined {
+    try {
+      return look()
     } catch (thrown) {
       const { code, message, details } = toErrorMessage(thrown)
       const issues = details?.issues as { field: string; message: string }[] | undefined

@@ -239,8 +239,11 @@ describe('the work of a run', () => {
     const pruned = await partOf({ ...speed, amount: { sparsity: 0.5 } }, 'pruning')
     expect((await partOf(speed, 'pruning')) / pruned).toBeCloseTo(1, 0)
     // llama.cpp reads every byte of a file for each token.
-    const small = (await workOf(model, { ...speed, weights: 'Q4_0' })).phases.find(({ phase }) => phase === 'Timing files of several sizes')
-    expect(small?.decoded).toBeLessThan(0.9 * samples)
+    const readIn = async (weights: WeightType) =>
+      (await workOf(model, { ...speed, weights })).phases.find(({ phase }) => phase === 'Timing files of several sizes')?.decoded ?? 0
+    expect(await readIn('Q4_0')).toBeLessThan(0.9 * samples)
+    // The sample model is stored in 16 bits.
+    expect((await readIn('SOURCE')) / (await readIn('F16'))).toBeCloseTo(1, 1)
   })
 
   test('is known for every run in the queue, whatever its amount limits', async () => {

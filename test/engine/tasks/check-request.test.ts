@@ -152,11 +152,26 @@ it('a repair with more windows than its text has is checked with those of the te
   expect((await check({ repair })).problems).toEqual([])
 })
 
-it('a repair counts in the memory of its run', async () => {
+it.each<[string, Partial<RunRequest>]>([
+  ['a sparsity', {}],
+  ['a size', { amount: { bytes: 400_000, format: 'gguf', type: 'F16' } }],
+  ['a speed, from which only the run learns what to remove,', { amount: { tokensPerSecond: 1000 } }],
+])('of a run for %s the memory counts a repair and a recovery', async (_, changes) => {
   const repair = { kind: 'in-order' as const, calibration: { ...windows('long.txt'), windows: 14 } }
-  const [alone, repaired] = [await check({}), await check({ repair })]
-  expect(repaired.problems).toEqual([])
-  expect(repaired.memoryBytes).toBeGreaterThan(alone.memoryBytes ?? 0)
+  const recover = { amount: { tokens: 1024 }, text: windows('long.txt') }
+  const of = async (added: Partial<RunRequest>) => {
+    const { problems, memoryBytes } = await check({ ...changes, memoryBytes: 2 ** 30, ...added })
+    expect(problems).toEqual([])
+    return memoryBytes ?? 0
+  }
+  const [alone, repaired, recovered] = [await of({}), await of({ repair }), await of({ recover })]
+  expect(repaired).toBeGreaterThan(alone)
+  expect(recovered).toBeGreaterThan(repaired)
+})
+
+it('a wrong option is one problem, whatever the amount is', async () => {
+  for (const amount of [{ sparsity: 0.5 }, { tokensPerSecond: 1000 }, { bytes: 700_000, format: 'gguf', type: 'F16' } as const])
+    expect((await check({ amount, options: { windows: -1 } })).problems).toMatchObject([{ field: 'options.windows' }])
 })
 
 describe('a recovery', () => {

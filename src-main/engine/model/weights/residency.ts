@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { countFreed } from '#engine/checkpoint/aligned-buffer.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
@@ -33,6 +34,18 @@ type Residency = 'resident' | 'packed' | 'streamed'
 /** The minimum memory for weights with which a model can be computed: two of its largest parts. */
 export function leastBytes(checkpoint: Checkpoint, spec: DecoderSpec): number {
   return 2 * presentParts(spec).reduce((largest, part) => Math.max(largest, partSize(checkpoint, spec, part).byExpert), 0)
+}
+
+/** The average number of bytes that the checkpoint stores a parameter in. */
+export function storedBytesPerParameter({
+  checkpoint,
+  spec,
+}: {
+  readonly checkpoint: Pick<Checkpoint, 'tensors' | 'quantised'>
+  readonly spec: DecoderSpec
+}): number {
+  const bytes = checkpoint.quantised?.bytes ?? [...checkpoint.tensors.values()].reduce((sum, tensor) => sum + tensor.bytes, 0)
+  return bytes / (stackParameters(spec) + Vocabulary.parameters(spec))
 }
 
 /**

@@ -12,7 +12,7 @@ import type { RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { version } from '#contract/version.ts'
 import { upperFirst } from '#contract/words.ts'
-import { activeParameters, stackParameters } from '#engine/architectures/count-parameters.ts'
+import { activeParameters } from '#engine/architectures/count-parameters.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { unpackedNotes } from '#engine/checkpoint/checkpoint.ts'
 import { hashOf, type ReadData } from '#engine/data/read-data.ts'
@@ -24,6 +24,7 @@ import { locateOverflow } from '#engine/model/overflow.ts'
 import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
 import { denseView, type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
+import { storedBytesPerParameter } from '#engine/model/weights/residency.ts'
 import { type MethodResult, parseOptions } from '#engine/pruning/method.ts'
 import { densePlan, reachedSparsity, removedText } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
@@ -292,12 +293,6 @@ function certificationOf({ decisions, selections = [] }: MethodResult): Pick<Run
   if (rounds.length === 0) return {}
   const sum = (what: 'candidates' | 'rescored') => rounds.reduce((total, round) => total + round[what], 0)
   return { certified: { rounds: rounds.length, candidates: sum('candidates'), rescored: sum('rescored') } }
-}
-
-/** Returns the average number of bytes that the checkpoint stores a parameter in. */
-function storedBytesPerParameter({ checkpoint, spec }: Model): number {
-  const bytes = checkpoint.quantised?.bytes ?? [...checkpoint.tensors.values()].reduce((sum, tensor) => sum + tensor.bytes, 0)
-  return bytes / (stackParameters(spec) + Vocabulary.parameters(spec))
 }
 
 /** Returns the bytes of a quantised GGUF file that are not weights, such as its tokenizer. A file that was written has them too. */
