@@ -1,6 +1,8 @@
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import { openBytes } from '#engine/estimate/memory.ts'
+import { memoryOfRequest } from '#engine/tasks/check-request.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { processorDevice } from '#jobs/this-machine.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
@@ -14,23 +16,24 @@ test('a run and the playground that do not fit in memory together wait for each 
   await timedMachine(folder)
   await using workbench = await openedWorkbench({ folder, computeCommand: defaultComputeCommand(), modelPath: sampleModelFolder })
   const { call, model } = workbench
-  await call('settings.update', { memoryBytes: Math.round(1.6 * 4 * model.description.parameters.total) })
+  // Room for each of the two, but not for both.
+  const memoryBytes = 1e9
+  await call('settings.update', { memoryBytes })
 
   const waitOf = async (id: string) => (await call('queue.get', {})).memoryWaits.find((one) => one.id === id)?.text
-  const startRun = (name: string) =>
-    call('runs.create', {
-      model: model.id,
-      name,
-      request: {
-        method: 'evopress',
-        amount: { sparsity: 0.25 },
-        options: { generations: 2000 },
-        seed: 0,
-        calibration: { source: join(sampleModelFolder, 'calibration.txt'), windows: 64, sequenceLength: 128 },
-        measures: [],
-        backend: 'auto',
-      },
-    })
+  const request = {
+    method: 'evopress',
+    amount: { sparsity: 0.25 },
+    options: { generations: 2000 },
+    seed: 0,
+    calibration: { source: join(sampleModelFolder, 'calibration.txt'), windows: 8, sequenceLength: 128 },
+    measures: [],
+    backend: 'auto' as const,
+  }
+  const startRun = (name: string) => call('runs.create', { model: model.id, name, request })
+  const megabytes = (bytes: number) => `${Math.round(bytes / 1e6)} MB`
+  const ofTalk = megabytes(await openBytes(sampleModelFolder))
+  const ofRun = megabytes(await memoryOfRequest({ ...request, model: sampleModelFolder, memoryBytes }))
   const startSession = () =>
     call('playground.start', {
       columns: [{ model: model.id }],
@@ -42,8 +45,8 @@ test('a run and the playground that do not fit in memory together wait for each 
   const talk = await startSession()
   await eventually(() => workbench.events.some(({ name }) => name === 'generation'), 'the first word')
   const first = await startRun('First')
-  expect(await eventually(() => waitOf(first.id), 'the run to wait')).toMatch(
-    /^Waiting for \d+ MB of memory: the playground holds \d+ MB\.$/,
+  expect(await eventually(() => waitOf(first.id), 'the run to wait')).toBe(
+    `Waiting for ${ofRun} of memory: the playground holds ${ofTalk}.`,
   )
   await call('runs.cancel', { ids: [first.id] })
   expect((await call('runs.get', { id: first.id })).status).toBe('cancelled')
@@ -55,7 +58,9 @@ test('a run and the playground that do not fit in memory together wait for each 
   await eventually(async () => (await call('runs.get', { id: second.id })).progress, 'the run to go ahead without the idle model')
 
   const later = await startSession()
-  expect(await eventually(() => waitOf(later.id), 'the playground to wait')).toMatch(/: the run Second holds \d+ MB\.$/)
+  expect(await eventually(() => waitOf(later.id), 'the playground to wait')).toBe(
+    `Waiting for ${ofTalk} of memory: the run Second holds ${ofRun}.`,
+  )
   await call('playground.stop', { id: later.id })
   await eventually(async () => (await statusOf(later.id)) === 'stopped', 'the stopped answer', 1000)
   expect((await call('runs.get', { id: second.id })).status).toBe('running')
