@@ -1,7 +1,7 @@
 import type { TokenRanking } from '#contract/pruning/token-ranking.ts'
-import { TrimmedTokenizer } from './reread-windows.ts'
-import type { Tokenizer } from './tokenizer.ts'
+import { type Tokenizer, tokenizerOf } from './tokenizer.ts'
 import type { TokenizerFiles } from './tokenizer-files.ts'
+import { trimTokenizer } from './trim-tokenizer.ts'
 
 /** A text by which rankings are shown: how often it has each token, and its beginning. */
 export interface CountedText {
@@ -18,9 +18,9 @@ const pointCount = 9
  * @param order all ids, the first to keep first
  * @param least how many of them always stay
  * @param bytesOf the bytes of the model with a number of rows
+ * @param progress is called before each number of rows; ends the work if it throws
  */
 export async function describeRanking(
-  whole: Tokenizer,
   files: TokenizerFiles,
   { order, least, chosen, bytesOf }: { order: readonly number[]; least: number; chosen: number; bytesOf(rows: number): number },
   texts: readonly CountedText[],
@@ -33,11 +33,8 @@ export async function describeRanking(
   const ends: number[][][] = []
   for (const [index, count] of rows.entries()) {
     progress(index, rows.length)
-    const { tokenizer } = new TrimmedTokenizer(
-      whole,
-      files,
-      order.slice(0, count).sort((a, b) => a - b),
-    )
+    const kept = order.slice(0, count).sort((a, b) => a - b)
+    const tokenizer = tokenizerOf(trimTokenizer(files, kept))
     ends.push(texts.map(({ sample }) => endsOf(tokenizer, sample)))
     await new Promise(setImmediate)
   }

@@ -29,7 +29,7 @@ test.each([
     { name: 'nothing', counts: new Float64Array(rows), sample: '' },
   ]
   const how = { order, least: always, chosen: kept.length, bytesOf: (count: number) => 10 * count }
-  const { points, samples } = await describeRanking(whole, files, how, texts, () => undefined)
+  const { points, samples } = await describeRanking(files, how, texts, () => undefined)
   expect(points.map((point) => point.rows)).toContain(kept.length)
   expect(points.map(({ rows: count }) => count)).toEqual(points.map(({ rows: count }) => count).sort((a, b) => a - b))
   expect(points.at(-1)).toMatchObject({ rows: order.length, bytes: 10 * order.length, covered: [1, 1] })

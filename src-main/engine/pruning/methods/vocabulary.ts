@@ -68,6 +68,7 @@ const options = z.object({
 
 type Options = z.infer<typeof options>
 
+const comparingRows = 'Comparing numbers of rows'
 const readingAgain = 'Reading the text again'
 const pauseMilliseconds = 100
 
@@ -128,9 +129,12 @@ export const vocabulary = defineMethod({
         ...[...declarations].map(([name, text]) => ({ name, counts: countOf(tokenizer, text, spec.vocabulary), sample: firstOf(text) })),
       ]
       const how = { order: found.order, least: found.always, chosen: found.kept.length, bytesOf: (rows: number) => bytesWith(model, rows) }
-      const progress = (done: number, total: number) => run.progress('Comparing numbers of rows', done, total, 'numbers')
+      const progress = (done: number, total: number) => {
+        run.signal.throwIfAborted()
+        run.progress(comparingRows, done, total, 'numbers')
+      }
       const { order: _, ...result } = found
-      return { ...result, ranking: await describeRanking(tokenizer, files, how, shown, progress) }
+      return { ...result, ranking: await describeRanking(files, how, shown, progress) }
     })
     const plan = { ...densePlan(spec), vocabulary: { kept } }
     const proof = await run.step({ kind: proofStep, label: 'equal ids', on: { windows: content, kept } }, () =>

@@ -54,6 +54,19 @@ const run = (asked: RunRequest): Promise<RunDocument> => executeRun(asked, hostI
 const resultOf = ({ measures }: RunDocument, name: string): Measure => measures.find((one) => one.name === name) as Measure
 
 describe('removing rows of the vocabulary', () => {
+  it('ends between two numbers of rows that it compares, once it is cancelled', async () => {
+    const cancelling = new AbortController()
+    const phases: string[] = []
+    const host = hostIn(home, undefined, (event) => {
+      if (event.type !== 'progress') return
+      phases.push(event.progress.phase)
+      if (event.progress.phase === 'Comparing numbers of rows') cancelling.abort()
+    })
+    await expect(executeRun(request({ coverage: 0.97 }), { ...host, signal: cancelling.signal })).rejects.toThrow(/abort/i)
+    expect(phases.filter((phase) => phase === 'Comparing numbers of rows')).toHaveLength(1)
+    expect(phases.at(-1)).toBe('Comparing numbers of rows')
+  })
+
   it('costs nothing on the text that it was ranked by, and says on how many of its bytes ids are equal', async () => {
     const dense = await run(request({}, { method: 'dense', calibration: undefined }))
     const own = await run(request({ coverage: 1, prior: 0 }))
