@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { cp, mkdtemp, readFile, rename, writeFile } from 'node:fs/promises'
 import { homedir, tmpdir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
@@ -682,6 +683,8 @@ test('a model is saved in several formats at once, with its progress, and the re
   await page.reload()
   await kept.getByText('This is gone').waitFor()
   await expect.poll(() => kept.getByRole('button', { name: 'Copy path' }).count()).toBe(4)
+  const line = await kept.getByText(/^ollama create .*q4_k_m/).textContent()
+  expect(existsSync(/ -f '?([^']*)/.exec(line ?? '')?.[1] ?? '')).toBe(true)
   await rename(`${gone}.moved`, gone)
   const models = (await workbench.call('models.list', {})).filter(({ name }) => name.startsWith('Halved'))
   expect(models.map(({ name }) => name).sort()).toEqual(['Halved F32', 'Halved Q4_K_M', 'Halved exact', 'Halved stock'])

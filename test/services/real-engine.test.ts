@@ -118,7 +118,7 @@ test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and 
 
   await using again = await workbench.reopened()
   const kept = () => again.call('runs.saved', { id: runs[1]?.id as string })
-  expect(await kept()).toEqual([{ ...saved.saved?.[0], isMissing: false }])
+  expect(await kept()).toEqual([{ ...saved.saved?.[0], isMissing: false, together: 1 }])
   await rename(child.path, `${child.path} moved`)
   expect(await kept()).toMatchObject([{ path: child.path, isMissing: true }])
   expect(await again.call('runs.saved', { id: runs[2]?.id as string })).toEqual([])

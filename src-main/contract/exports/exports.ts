@@ -46,8 +46,8 @@ export const savedFile = z.object({
   reload: reloadTest.nullable(),
 })
 
-/** A file or folder that was saved from a run. It may have been moved or deleted since. */
-export const keptFile = savedFile.extend({ isMissing: z.boolean() })
+/** A file or folder that was saved from a run, among `together` of its format. It may have been moved or deleted since. */
+export const keptFile = savedFile.extend({ isMissing: z.boolean(), together: z.number().int() })
 
 /** The folder of a path of this or another system. */
 export const dirname = (path: string): string => path.slice(0, Math.max(0, path.search(/[\\/][^\\/]*$/)))
@@ -67,6 +67,9 @@ export function readFileName(name: string): { stem: string; type: string } | nul
 
 /** The name of the file beside a GGUF file that Ollama makes a model from. Each of several types has its own. */
 export const modelfileName = (type: string, types: number): string => (types > 1 ? `Modelfile-${typeInName(type)}` : 'Modelfile')
+
+/** How many files of this format one save wrote. */
+export const countFormat = (saved: readonly SavedFile[], wanted: string): number => saved.filter(({ format }) => format === wanted).length
 
 export type FormatOutline = z.infer<typeof formatOutline>
 export type ReloadTest = z.infer<typeof reloadTest>

@@ -6,6 +6,7 @@ import { sourceName } from '#contract/data/source-name.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { EspalierError } from '#contract/errors.ts'
 import {
+  countFormat,
   type ExportedRun,
   type ExportedTexts,
   type FormatOutline,
@@ -189,8 +190,9 @@ async function weightBytesIn(folder: string): Promise<number> {
 
 /** Returns the files of exports, newest first. Of several saves to one place, the newest is there. */
 function keptFiles(transfers: readonly Transfer[]): Promise<KeptFile[]> {
-  const newest = new Map<string, SavedFile>()
-  for (const file of transfers.flatMap(({ saved = [] }) => saved)) if (!newest.has(file.path)) newest.set(file.path, file)
+  const newest = new Map<string, Omit<KeptFile, 'isMissing'>>()
+  for (const { saved = [] } of transfers)
+    for (const file of saved) if (!newest.has(file.path)) newest.set(file.path, { ...file, together: countFormat(saved, file.format) })
   return Promise.all(
     [...newest.values()].map(async (file) => ({
       ...file,

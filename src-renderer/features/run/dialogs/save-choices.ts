@@ -72,7 +72,8 @@ export function openLines({ path }: Pick<SavedFile, 'path'>, type: string | null
   return [
     { program: 'llama.cpp', line: `llama-cli -m ${quoted(path)}` },
     { program: 'Ollama', line: `ollama create ${stem.toLowerCase()} -f ${quoted(modelfile)}` },
-    { program: 'LM Studio', line: `lms import ${quoted(path)}` },
+    // Without --copy, the file would leave the library.
+    { program: 'LM Studio', line: `lms import --copy ${quoted(path)}` },
   ]
 }
 

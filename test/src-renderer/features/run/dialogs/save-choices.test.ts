@@ -62,7 +62,7 @@ test('the lines for other programs quote a path and name the type’s own Modelf
   expect(openLines({ path }, 'Q8_0', 1)).toEqual([
     { program: 'llama.cpp', line: "llama-cli -m '/home/me/My models/tiny-2ssp-Q8_0.gguf'" },
     { program: 'Ollama', line: "ollama create tiny-2ssp-q8_0 -f '/home/me/My models/Modelfile'" },
-    { program: 'LM Studio', line: "lms import '/home/me/My models/tiny-2ssp-Q8_0.gguf'" },
+    { program: 'LM Studio', line: "lms import --copy '/home/me/My models/tiny-2ssp-Q8_0.gguf'" },
   ])
   expect(openLines({ path: '/m/big-F16-00001-of-00003.gguf' }, 'F16', 2)[1]?.line).toBe('ollama create big-f16 -f /m/Modelfile-F16')
   expect(openLines({ path: 'C:\\my models\\x-Q8_0.gguf' }, 'Q8_0', 1)[1]?.line).toBe('ollama create x-q8_0 -f "C:\\my models\\Modelfile"')
