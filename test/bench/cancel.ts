@@ -204,8 +204,7 @@ async function cancelPreviews(model: string): Promise<void> {
     methods: ['2ssp', 'gates', 'vocabulary', 'evopress'].map((method) => ({ method })),
     amounts: [0.1, 0.2, 0.3, 0.4, 0.5].map((sparsity) => ({ sparsity })),
     repairs: ['none', 'in-order'],
-    recoveries: ['none', { tokens: 32_768 }],
-    weights: ['computed', 'F16', 'Q4_K_M', 'IQ2_M', 'MIXED:200000000'],
+    weights: ['computed', 'Q4_K_M', 'IQ2_M'],
     calibration: text,
     measures: [perplexity],
   }
@@ -223,11 +222,8 @@ async function cancelPreviews(model: string): Promise<void> {
   ] as const) {
     const begun = performance.now()
     const answer = await ask(name, input, AbortSignal.timeout(120_000))
-    console.error(
-      `${name}: ${((performance.now() - begun) / 1000).toFixed(2)} s in all`,
-      answer.ok ? '' : (await answer.text()).slice(0, 300),
-    )
-    await answer.body?.cancel()
+    const said = await answer.text()
+    console.error(`${name}: ${((performance.now() - begun) / 1000).toFixed(2)} s in all`, answer.ok ? '' : said.slice(0, 300))
     for (const wait of [50, 300, 1000, 3000]) {
       const leaving = new AbortController()
       const left = ask(name, input, leaving.signal).then(

@@ -249,7 +249,7 @@ function findDescribedModel({ history }: Pick<Context, 'history'>, { model, requ
   if (found) return found
   throw new EspalierError(
     'not-found',
-    `The library has no model like "${model.name}"${model.source ? ` (${model.source})` : ''}. Add it, or choose a model.`,
+    `The library has no model like "${model.name}"${model.source ? ` (${model.source})` : ''}. Add it to the library, then try again.`,
   )
 }
 
