@@ -59,6 +59,12 @@ export type RecoveryRequest = z.infer<typeof recoveryRequest>
 export type RecoveryPoint = z.infer<typeof recoveryPoint>
 export type Recovery = z.infer<typeof recovery>
 
+/** Adds a measurement to earlier ones. A training that was resumed, or began again, measures steps again. */
+export const withPoint = (points: readonly RecoveryPoint[], point: RecoveryPoint): RecoveryPoint[] => [
+  ...points.filter(({ step }) => step < point.step),
+  point,
+]
+
 /** Number of tokens that a recovery trains on by default. */
 export const defaultRecoveryTokens = 262_144
 

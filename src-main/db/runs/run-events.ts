@@ -1,5 +1,5 @@
 import type { GateStep } from '#contract/pruning/gates.ts'
-import type { RecoveryPoint } from '#contract/pruning/recovery.ts'
+import { type RecoveryPoint, withPoint } from '#contract/pruning/recovery.ts'
 import type { Decision, Selection, Spectrum } from '#contract/runs/run.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { RecordedEvent } from '#contract/runs/runs.ts'
@@ -60,10 +60,10 @@ export class RunEventsTable extends Table {
     return [...new Map(spectra.map(({ spectrum }) => [spectrum.part, spectrum])).values()]
   }
 
-  /** Returns the latest point of each training step that was measured. */
+  /** Returns the measurements of a training up to the latest. */
   recoveryPoints(run: number): RecoveryPoint[] {
     const points = this.#ofType(run, 'recovery') as EventOf<'recovery'>[]
-    return [...new Map(points.map(({ point }) => [point.step, point])).values()].sort((a, b) => a.step - b.step)
+    return points.reduce((known: RecoveryPoint[], { point }) => withPoint(known, point), [])
   }
 
   /** Returns the latest report of each step of trained gates. */

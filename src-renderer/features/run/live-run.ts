@@ -1,4 +1,5 @@
 import { measureId } from '#contract/comparison/measure-columns.ts'
+import { withPoint } from '#contract/pruning/recovery.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { Reproduced } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
@@ -31,10 +32,8 @@ export function takeEvent(run: RunDetail, event: RunEvent): RunDetail {
       const { type: _, ...neuronScores } = event
       return { ...run, neuronScores }
     }
-    case 'recovery': {
-      const others = run.recoveryPoints.filter(({ step }) => step !== event.point.step)
-      return { ...run, recoveryPoints: [...others, event.point].sort((a, b) => a.step - b.step) }
-    }
+    case 'recovery':
+      return { ...run, recoveryPoints: withPoint(run.recoveryPoints, event.point) }
     case 'gates': {
       const others = run.gateSteps.filter(({ step }) => step !== event.step.step)
       return { ...run, gateSteps: [...others, event.step].sort((a, b) => a.step - b.step) }

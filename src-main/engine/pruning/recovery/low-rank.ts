@@ -10,6 +10,8 @@ export interface Trained {
   readonly masters: ReadonlyMap<string, Master>
   /** Trained entries. */
   readonly size: number
+  /** Goes back to the values from before training, and forgets the moments. */
+  restart(): Promise<void>
   /** Frees the weights for computing, so that steps may change the masters. */
   release(): void
   /** Derives the weights for computing from the masters. `pause` is called between tensors and may throw. */
@@ -34,21 +36,31 @@ export class LowRank implements Trained {
   constructor(student: Student) {
     this.#student = student
     const masters = new Map<string, Master>()
-    const random = new PythonRandom(0)
     for (const [name, { shape, dtype }] of student.masters) {
       const [rows, columns] = shape
       if (shape.length !== 2 || rows === undefined || columns === undefined) continue
-      const normal = Float32Array.from({ length: rank * columns }, () => drawNormal(random) / Math.sqrt(columns))
-      const [up, down] = [masterOf(new Float32Array(rows * rank), [rows, rank]), masterOf(normal, [rank, columns])]
+      const [up, down] = [masterOf([rows, rank]), masterOf([rank, columns])]
       this.#pairs.set(name, { up, down })
       masters.set(`${name}.up`, { ...up, dtype }).set(`${name}.down`, { ...down, dtype })
     }
     this.masters = masters
+    this.#draw()
     student.changeBy((name, stored) => changed(stored, this.#pairs.get(name)))
   }
 
   get size(): number {
     return this.masters.values().reduce((sum, { values }) => sum + values.length, 0)
+  }
+
+  async restart(): Promise<void> {
+    for (const { values, first, second } of this.masters.values()) for (const numbers of [values, first, second]) numbers.fill(0)
+    this.#draw()
+  }
+
+  #draw(): void {
+    const random = new PythonRandom(0)
+    for (const { down } of this.#pairs.values())
+      for (let i = 0; i < down.values.length; i++) down.values[i] = drawNormal(random) / Math.sqrt(down.values.length / rank)
   }
 
   release(): void {
@@ -100,13 +112,10 @@ function changed(start: StoredValues, pair: Pair | undefined): Tensor {
 
 const matrixOf = ({ values, shape }: Master): Tensor2D => tensor2d(values, shape as [number, number])
 
-const masterOf = (values: Float32Array, shape: readonly number[]): Master => ({
-  values,
-  shape,
-  dtype: 'F32',
-  first: new Float32Array(values.length),
-  second: new Float32Array(values.length),
-})
+function masterOf(shape: readonly [number, number]): Master {
+  const zeros = () => new Float32Array(shape[0] * shape[1])
+  return { values: zeros(), shape, dtype: 'F32', first: zeros(), second: zeros() }
+}
 
 /** Draws from the standard normal distribution (Box and Muller). */
 const drawNormal = (random: PythonRandom): number => Math.sqrt(-2 * Math.log(1 - random.random())) * Math.cos(2 * Math.PI * random.random())

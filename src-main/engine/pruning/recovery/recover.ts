@@ -26,10 +26,10 @@ import {
 import type { KeptMasters } from './student.ts'
 import { recovering, type StateStore, Training } from './training.ts'
 
-const recoveryStep: StepKind = { version: 5 }
+const recoveryStep: StepKind = { version: 6 }
 /** What can be trained in some minutes depends on the machine and the moment, so no other run finds it. */
-const timedStep: StepKind = { version: 1, reach: 'own' }
-const stateStep: StepKind = { version: 3, reach: 'own' }
+const timedStep: StepKind = { version: 2, reach: 'own' }
+const stateStep: StepKind = { version: 4, reach: 'own' }
 const lengthStep: StepKind = { version: 1, reach: 'own' }
 
 interface RecoveryText {
@@ -86,21 +86,22 @@ export async function recoverPlan(given: RecoveryInput): Promise<Recovered> {
     const { together } = room
     const on = { plan, recipe: { ...recipe }, windows, heldOut: heldOut.map((kind) => kind.windows), products, together }
     const state = { kind: stateStep, label: 'state of a recovery', on }
-    const { tensors, lost, ...account } = await run.tensorStep({ kind: limit ? timedStep : recoveryStep, label: 'recovery', on }, () =>
-      training.run({ windows, states, heldOut, recipe, steps, limit, run, state }),
+    const { tensors, lost, restarts, ...account } = await run.tensorStep(
+      { kind: limit ? timedStep : recoveryStep, label: 'recovery', on },
+      () => training.run({ windows, states, heldOut, recipe, steps, limit, run, state }),
     )
     await run.putState(state)
     const recovery: Recovered['recovery'] = {
       ...account,
       parameters: training.size,
       trains: room.trains,
-      rate: training.rateOf(recipe),
       products: products === 'float32' ? 'float32' : 'bfloat16',
       text: used,
       heldOut: heldOut.map(({ kind, windows: own }) => ({ kind, windows: own.length })),
     }
+    const again = restarts > 0 ? [beganAgain(restarts, recovery.rate)] : []
     const slower = recovery.plannedSteps < steps ? [slowerThan(request, steps, recovery.plannedSteps)] : []
-    const allNotes = [...notes, ...(lost ? [lost] : []), ...slower, ...notesOn(recovery, room)]
+    const allNotes = [...notes, ...(lost ? [lost] : []), ...again, ...slower, ...notesOn(recovery, room)]
     if (recovery.best === 0) return { plan, tensors: input.tensors, recovery, notes: allNotes }
     return { plan: student.planFor(plan), tensors, recovery, notes: allNotes }
   } finally {
@@ -116,6 +117,9 @@ async function openTraining({ view, plan, tensors, run }: RecoveryInput, room: R
   pruned.dispose()
   return Training.open({ model: view.model, spec, plan, tensors, products: productsForTraining(), signal: run.signal, room })
 }
+
+const beganAgain = (restarts: number, rate: number): string =>
+  `The first steps made held-out text worse, so training began again ${restarts === 1 ? 'once' : 'twice'} at a lower rate, ${rate.toExponential(1)} in the end.`
 
 type Timed = RecoveryInput & { elapsed(): number }
 

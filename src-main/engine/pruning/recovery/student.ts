@@ -41,6 +41,7 @@ export class Student {
   readonly #keys: ReadonlyMap<Part, readonly string[]>
   readonly keeps: KeptMasters
   readonly #read: (part: Part) => Promise<StoredPart>
+  readonly #readNorm: (kind: 'weight' | 'bias', name: string) => Promise<Float32Array>
   readonly #weights = new Map<Part, PartWeights>()
   #finalNorm: NormWeights | undefined
   /** The trained change to weights that are not trained themselves. */
@@ -53,6 +54,7 @@ export class Student {
     scale: number,
     keeps: KeptMasters,
     read: (part: Part) => Promise<StoredPart>,
+    readNorm: (kind: 'weight' | 'bias', name: string) => Promise<Float32Array>,
   ) {
     this.spec = spec
     this.parts = presentParts(spec)
@@ -61,6 +63,7 @@ export class Student {
     this.scale = scale
     this.keeps = keeps
     this.#read = read
+    this.#readNorm = readNorm
   }
 
   /** Reads the weights that a plan leaves. `spec` has the layout that the plan leaves. */
@@ -85,14 +88,14 @@ export class Student {
         entries += own.values.length
       }
     }
+    const readNorm = async (kind: 'weight' | 'bias', name: string) =>
+      plan.finalNorm && tensors ? Float32Array.from(tensors.vector(finalNormName(kind))) : readValues(model.checkpoint, name)
     const vectors = keeps === 'shapes' ? 'values' : keeps
-    for (const [kind, name] of Object.entries(spec.finalNorm) as ['weight' | 'bias', string][]) {
-      if (kind !== 'weight' && kind !== 'bias') continue
-      const values =
-        plan.finalNorm && tensors ? Float32Array.from(tensors.vector(finalNormName(kind))) : await readValues(model.checkpoint, name)
+    for (const [kind, name] of finalNormTensors(spec)) {
+      const values = await readNorm(kind, name)
       masters.set(finalNormName(kind), masterOf({ values, shape: [values.length], dtype: storedDtype(model.checkpoint, name) }, vectors))
     }
-    const student = new Student(spec, keys, masters, Math.sqrt(squares / Math.max(1, entries)), keeps, read)
+    const student = new Student(spec, keys, masters, Math.sqrt(squares / Math.max(1, entries)), keeps, read, readNorm)
     await student.refresh()
     return student
   }
@@ -100,6 +103,19 @@ export class Student {
   /** Trained entries. */
   get size(): number {
     return [...this.masters.values()].reduce((sum, { values }) => sum + values.length, 0)
+  }
+
+  /** Reads the values from before training again, and forgets the moments. */
+  async restart(): Promise<void> {
+    const restore = (name: string, values: Float32Array) => {
+      const master = this.#master(name)
+      master.values.set(values)
+      master.first.fill(0)
+      master.second.fill(0)
+    }
+    for (const part of this.parts)
+      for (const [key, { values }] of Object.entries(await this.#read(part))) restore(trainedName(this.spec, part, key), values)
+    for (const [kind, name] of finalNormTensors(this.spec)) restore(finalNormName(kind), await this.#readNorm(kind, name))
   }
 
   /** Sets the trained change to weights that are not trained themselves. */
@@ -197,6 +213,13 @@ export class Student {
     this.release()
   }
 }
+
+/** The tensors of the final norm with their names in the checkpoint. */
+const finalNormTensors = ({ finalNorm }: DecoderSpec): ['weight' | 'bias', string][] =>
+  (['weight', 'bias'] as const).flatMap((kind): ['weight' | 'bias', string][] => {
+    const name = finalNorm[kind]
+    return typeof name === 'string' ? [[kind, name]] : []
+  })
 
 function masterOf({ values, shape, dtype }: StoredPart[string], keeps: KeptMasters): Master {
   const moments = () => new Float32Array(keeps === 'moments' ? values.length : 0)

@@ -1,4 +1,5 @@
 import { dispose, type Rank, type Tensor, zeros } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import { meanOf } from '#contract/comparison/statistics.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { Recovery, RecoveryPoint } from '#contract/pruning/recovery.ts'
@@ -32,6 +33,11 @@ import { type Master, Student } from './student.ts'
 const rising = 0.05
 /** The last learning rate as a share of the peak. */
 const end = 0.05
+
+/** A training whose first measurement is so many times its start begins again at this share of its rate, at most so often. */
+const harmful = 1.02
+const slower = 0.25
+const mostRestarts = 2
 
 /** Returns the learning rate of step `index` of `steps`, counted from 0. It rises linearly to `peak`, then falls along half a cosine. */
 export function rateAt(index: number, steps: number, peak: number): number {
@@ -77,10 +83,14 @@ interface Progress {
   readonly best: number
   readonly seconds: number
   readonly schedule: Schedule
+  /** How often the training began again at a lower rate. */
+  readonly restarts: number
 }
 
-type TrainingResult = Pick<Recovery, 'steps' | 'plannedSteps' | 'tokens' | 'points' | 'best'> & {
+type TrainingResult = Pick<Recovery, 'steps' | 'plannedSteps' | 'tokens' | 'points' | 'best' | 'rate'> & {
   readonly tensors: TensorsToStore
+  /** How often the training began again at a lower rate. */
+  readonly restarts: number
   /** A note on where numbers stopped being finite, if that ended the training. */
   readonly lost?: string
 }
@@ -191,7 +201,7 @@ export class Training {
     let left = limit?.left() ?? 0
     for (let step = progress.step; step < schedule.steps && !lost; step++) {
       if (endsEarly(progress.points, tokensUpTo(input, schedule.steps))) break
-      const { loss, length, broken } = await this.#step(input, schedule, step)
+      const { loss, length, broken } = await this.#step(input, progress, schedule, step)
       losses.push(loss)
       if (!Number.isFinite(loss + length)) lost = this.#lost(step, Number.isFinite(loss) ? `the gradient of ${broken}` : 'the loss')
       if (lost || !due.has(step + 1)) continue
@@ -202,15 +212,15 @@ export class Training {
       if (lost) continue
       const point = { step: step + 1, tokens: tokensUpTo(input, step + 1), loss: meanOf(losses), heldOut }
       losses = []
-      const judged = await this.#judge(progress, point)
-      progress = { ...judged, step: step + 1, schedule, seconds: before + (performance.now() - begun) / 1000 }
-      if (limit && step + 1 < schedule.steps) {
-        schedule = scheduleWithin(limit, progress, looks, stepSeconds)
-        due = stepsToLookAt(schedule, looks)
-        progress = { ...progress, schedule }
-      }
+      const judged = isTooFast(input, progress, point) ? await this.#restart(progress) : await this.#judge(progress, point, schedule)
+      progress = { ...judged, seconds: before + (performance.now() - begun) / 1000 }
+      if (limit && progress.step < schedule.steps) progress = { ...progress, schedule: scheduleWithin(limit, progress, looks, stepSeconds) }
+      schedule = progress.schedule
+      due = stepsToLookAt(schedule, looks)
       await run.putState(input.state, { value: progress, tensors: this.#state(progress) }, progress.seconds)
       run.emit({ type: 'recovery', point })
+      if (progress.step === 0) run.emit({ type: 'recovery', point: at(progress.points, 0) })
+      step = progress.step - 1
       left = limit?.left() ?? 0
     }
     const planned = tokensUpTo(input, schedule.steps)
@@ -223,6 +233,8 @@ export class Training {
       tokens: last?.tokens ?? 0,
       points: [...points],
       best,
+      rate: this.#rateOf(input, progress),
+      restarts: progress.restarts,
       tensors: await this.#bestTensors(),
     }
     return lost ? { ...result, lost } : result
@@ -237,15 +249,30 @@ export class Training {
   async #begin(input: TrainingInput): Promise<Progress> {
     const point: RecoveryPoint = { step: 0, tokens: 0, loss: null, heldOut: await this.#measure(input) }
     input.run.emit({ type: 'recovery', point })
-    return { step: 0, points: [point], best: 0, seconds: 0, schedule: { steps: input.steps, step: 0, look: 0 } }
+    return { step: 0, points: [point], best: 0, seconds: 0, schedule: { steps: input.steps, step: 0, look: 0 }, restarts: 0 }
+  }
+
+  /** Goes back to the weights from before training, for a training at a lower rate. */
+  async #restart({ points, schedule, restarts, seconds }: Progress): Promise<Progress> {
+    this.#trained.release()
+    await this.#trained.restart()
+    await this.#trained.refresh()
+    return {
+      step: 0,
+      points: points.slice(0, 1),
+      best: 0,
+      seconds,
+      schedule: { steps: schedule.steps, step: 0, look: 0 },
+      restarts: restarts + 1,
+    }
   }
 
   /** Adds a measurement, and remembers the weights if they are the best so far. */
-  async #judge({ points, best, ...rest }: Progress, point: RecoveryPoint): Promise<Progress> {
+  async #judge({ points, best, ...rest }: Progress, point: RecoveryPoint, schedule: Schedule): Promise<Progress> {
     const start = points[0]?.heldOut ?? []
     const isBest = scoreOf(start, point.heldOut) < scoreOf(start, points[best]?.heldOut ?? [])
     if (isBest) await this.#keepBest()
-    return { ...rest, points: [...points, point], best: isBest ? points.length : best }
+    return { ...rest, step: point.step, schedule, points: [...points, point], best: isBest ? points.length : best }
   }
 
   async #keepBest(): Promise<void> {
@@ -257,8 +284,9 @@ export class Training {
     }
   }
 
-  async #step(input: TrainingInput, { steps }: Schedule, index: number): Promise<StepResult> {
+  async #step(input: TrainingInput, progress: Progress, { steps }: Schedule, index: number): Promise<StepResult> {
     const { windows, states, recipe, run } = input
+    const peak = this.#rateOf(input, progress)
     const first = index * recipe.windowsPerStep
     const own = Array.from({ length: Math.min(recipe.windowsPerStep, windows.length - first) }, (_, i) => first + i)
     const batches: (() => Promise<Batch>)[] = []
@@ -269,7 +297,7 @@ export class Training {
       })
     }
     const rows = own.length * lengthOf(windows)
-    return trainStep(this.#trained, this.#pass, batches, rows, { step: index + 1, rate: rateAt(index, steps, this.rateOf(recipe)) })
+    return trainStep(this.#trained, this.#pass, batches, rows, { step: index + 1, rate: rateAt(index, steps, peak) })
   }
 
   /** Returns the mean divergence on each held-out kind of text. */
@@ -339,8 +367,8 @@ export class Training {
   }
 
   /** The highest rate of a training. */
-  rateOf({ rate, trains }: Recipe): number {
-    return rate ?? usualRate(this.student.spec.hidden, this.student.scale, trains)
+  #rateOf({ recipe: { rate, trains } }: TrainingInput, { restarts }: Progress): number {
+    return (rate ?? usualRate(this.student.spec.hidden, this.student.scale, trains)) * slower ** restarts
   }
 
   /** Trained entries. */
@@ -354,6 +382,13 @@ export class Training {
     this.student.dispose()
   }
 }
+
+/**
+ * Whether a training at the default rate begins with a harm, as too high a rate does to a model that lost little. At a rate that was asked
+ * for, the end of the schedule may repair it.
+ */
+const isTooFast = ({ recipe }: TrainingInput, { points, restarts }: Progress, { heldOut }: RecoveryPoint): boolean =>
+  recipe.rate === undefined && points.length === 1 && restarts < mostRestarts && meanOf(heldOut) > harmful * meanOf(at(points, 0).heldOut)
 
 const lengthOf = (windows: Windows): number => windows[0]?.length ?? 0
 

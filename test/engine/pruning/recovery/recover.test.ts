@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os'
 import { memory } from '@tensorflow/tfjs-core'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
-import type { TrainedWeights } from '#contract/pruning/recovery.ts'
+import { type RecoveryPoint, type TrainedWeights, withPoint } from '#contract/pruning/recovery.ts'
 import type { MethodId } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -187,6 +187,45 @@ describe('stories260k', () => {
     expect(after.perplexity).toBeLessThan(before.perplexity)
     for (const view of views) view.dispose()
   })
+
+  test.each(['all', 'low-rank'] as const)(
+    'a training of %s weights whose first steps do harm begins again at a lower rate, killed or not, with the bits of that rate',
+    async (trains) => {
+      const { spec } = open().model
+      // So little is gone that the default rate does more harm than good.
+      const plan: Plan = {
+        blocks: densePlan(spec).blocks.map((block, index) => ({
+          ...block,
+          mlp: { kept: Array.from({ length: spec.blocks[index]?.width ?? 0 }, (_, i) => i).slice(index === 0 ? 8 : 0) },
+        })),
+      }
+      const { rate: _, ...request } = { ...brief, trains }
+      const steps = new Map<string, string>()
+      let states = 0
+      const dying = recordedRun(0, steps)
+      const killed = {
+        ...dying,
+        async putState(...given: Parameters<typeof dying.putState>) {
+          await dying.putState(...given)
+          if (++states === 1) throw new Error('killed')
+        },
+      }
+      await expect(recoverPlan(input(killed, { ...many, plan, request }))).rejects.toThrow('killed')
+      const resumed = recordedRun(0, steps)
+      const again = await recoverPlan(input(resumed, { ...many, plan, request }))
+      expect(again.notes.join(' ')).toMatch(
+        /The first steps made held-out text worse, so training began again (once|twice) at a lower rate, /,
+      )
+      const { rate } = again.recovery
+      const straight = await recoverPlan(input(recordedRun(), { ...many, plan, request: { ...request, rate } }))
+      expect(again.recovery).toEqual(straight.recovery)
+      for (const name of straight.tensors?.tensors.keys() ?? [])
+        expect(await again.tensors?.read(name), name).toEqual(await straight.tensors?.read(name))
+      const reported = resumed.events.flatMap((event) => (event.type === 'recovery' ? [event.point] : []))
+      expect(reported.reduce((known: RecoveryPoint[], point) => withPoint(known, point), [])).toEqual(straight.recovery.points)
+      expect([...steps.keys()].filter((name) => name.includes('state of'))).toEqual([])
+    },
+  )
 
   test('weights that are no better on held-out text are not used', async () => {
     const plan = halved()
