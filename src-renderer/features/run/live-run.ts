@@ -1,10 +1,8 @@
 import { measureId } from '#contract/comparison/measure-columns.ts'
 import { withPoint } from '#contract/pruning/recovery.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
-import type { Reproduced } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { type Progress, partTitle } from '#contract/runs/time/progress.ts'
-import { isTimed, loadMeasure } from '#contract/runs/time/speed.ts'
 import { denseMethod } from '#contract/titles.ts'
 
 /** A phase as the page lists it. A `stopped` phase did not finish before the run ended or paused. */
@@ -101,28 +99,4 @@ export function showValue(value: unknown): string {
   if (value === null || value === undefined) return '–'
   if (typeof value === 'object') return JSON.stringify(value)
   return String(value)
-}
-
-/** A number of a description, and the same number of this run; null if it has none. */
-interface ReproducedNumber {
-  title: string
-  unit: string
-  described: number
-  here: number | null
-  equal: boolean
-}
-
-/** Measures that differ from run to run. */
-const unstable = new Set<string>([loadMeasure.name, 'pruning time', 'memory'])
-
-/** Compares the numbers of a description with a run's. Times are left out, because no two runs take equally long. */
-export function reproducedNumbers(
-  described: Reproduced['measures'],
-  measures: readonly { name: string; dataset: string; value: number }[],
-): ReproducedNumber[] {
-  const isStable = (one: { name: string }) => !isTimed(one) && !unstable.has(one.name)
-  return described.filter(isStable).map((one) => {
-    const here = measures.find((measure) => measureId(measure) === measureId(one))?.value ?? null
-    return { title: `${one.name} ${one.dataset}`.trim(), unit: one.unit, described: one.value, here, equal: here === one.value }
-  })
 }

@@ -3,7 +3,7 @@ import { inspection } from '#contract/inspection/inspection.ts'
 import { measureRequest } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { partTitles } from '#contract/runs/time/progress.ts'
-import { listPhases, reproducedNumbers, takeEvent, takeProgress, undecidedText } from '../../../../src-renderer/features/run/live-run.ts'
+import { listPhases, takeEvent, takeProgress, undecidedText } from '../../../../src-renderer/features/run/live-run.ts'
 
 const run = {
   status: 'running',
@@ -77,15 +77,5 @@ test('a run without decisions says whether it scores, waits for memory, or has n
   expect([textOf({ method: 'dense' }), textOf({ method: 'dense', baseline: true }, true)]).toEqual([
     'Unpruned file: nothing is removed.',
     'Unpruned baseline: nothing is removed.',
-  ])
-})
-
-test('each number of a description is equal, another or missing here; times are not compared', () => {
-  const number = (name: string, value: number) => ({ name, dataset: name === 'perplexity' ? 'test' : '', value, unit: '' })
-  const described = [number('perplexity', 12.5), number('parameters', 100), number('size', 7), number('inference time', 3)]
-  expect(reproducedNumbers(described, [number('perplexity', 12.5), number('parameters', 101)])).toEqual([
-    { title: 'perplexity test', unit: '', described: 12.5, here: 12.5, equal: true },
-    { title: 'parameters', unit: '', described: 100, here: 101, equal: false },
-    { title: 'size', unit: '', described: 7, here: null, equal: false },
   ])
 })
