@@ -1,4 +1,14 @@
-import { symbol, symbolCircle, symbolCross, symbolDiamond, symbolSquare, symbolStar, symbolTriangle, symbolWye } from 'd3-shape'
+import {
+  type SymbolType,
+  symbol,
+  symbolCircle,
+  symbolCross,
+  symbolDiamond,
+  symbolSquare,
+  symbolStar,
+  symbolTriangle,
+  symbolWye,
+} from 'd3-shape'
 import { paretoFront } from '#contract/comparison/pareto.ts'
 import { barEnds } from '#contract/comparison/seeds.ts'
 import type { MarkShape } from '#contract/comparison/series.ts'
@@ -22,6 +32,19 @@ export interface ScatterPoint extends SeriesStyle {
   set?: number
 }
 
+/** A symbol turned by an angle in radians. */
+const turned = (type: SymbolType, angle: number): SymbolType => ({
+  draw(context, size) {
+    const turn = (x: number, y: number) => [x * Math.cos(angle) - y * Math.sin(angle), x * Math.sin(angle) + y * Math.cos(angle)] as const
+    const path = {
+      moveTo: (x: number, y: number) => context.moveTo(...turn(x, y)),
+      lineTo: (x: number, y: number) => context.lineTo(...turn(x, y)),
+      closePath: () => context.closePath(),
+    }
+    type.draw(path as typeof context, size)
+  },
+})
+
 const shapes = {
   circle: symbolCircle,
   square: symbolSquare,
@@ -30,7 +53,9 @@ const shapes = {
   cross: symbolCross,
   star: symbolStar,
   wye: symbolWye,
-} satisfies Record<MarkShape, typeof symbolCircle>
+  times: turned(symbolCross, Math.PI / 4),
+  'triangle-down': turned(symbolTriangle, Math.PI),
+} satisfies Record<MarkShape, SymbolType>
 
 export function markPath(shape: MarkShape, area: number): string {
   return symbol(shapes[shape], area)() ?? ''

@@ -2,7 +2,7 @@ import { type RepairKind, repairTitles } from '../pruning/repair.ts'
 import type { ParameterValue } from '../runs/runs.ts'
 import { denseMethod, methodTitles, titleOfMethod } from '../titles.ts'
 
-export const markShapes = ['circle', 'square', 'triangle', 'diamond', 'cross', 'star', 'wye'] as const
+export const markShapes = ['circle', 'square', 'triangle', 'diamond', 'cross', 'star', 'wye', 'times', 'triangle-down'] as const
 export type MarkShape = (typeof markShapes)[number]
 
 /** The colours of a series on light and dark paper. Series differ in lightness as well as hue, and each also has a shape. */
@@ -41,11 +41,22 @@ export function seriesLook(method: string, methods = methodOrder): SeriesLook {
   return { colour, shape: markShapes[(colour + Math.floor(at / seriesColours.length)) % 4] ?? 'circle' }
 }
 
-/** How a pruned model's weights were treated: by a repair, or by a recovery with or without a repair. */
-export type Treatment = RepairKind | 'recovered'
+/** How a pruned model's weights were treated: by a repair, by a recovery, or by both. */
+export type Treatment = RepairKind | 'recovered' | `${RepairKind} recovered`
 
-const treatmentShapes: Record<Treatment, MarkShape> = { 'one-pass': 'cross', 'in-order': 'star', recovered: 'wye' }
-const treatmentTitles: Record<Treatment, string> = { ...repairTitles, recovered: 'recovered' }
+const treatmentShapes: Record<Treatment, MarkShape> = {
+  'one-pass': 'cross',
+  'in-order': 'star',
+  recovered: 'wye',
+  'one-pass recovered': 'times',
+  'in-order recovered': 'triangle-down',
+}
+const treatmentTitles: Record<Treatment, string> = {
+  ...repairTitles,
+  recovered: 'recovered',
+  'one-pass recovered': `${repairTitles['one-pass']}, recovered`,
+  'in-order recovered': `${repairTitles['in-order']}, recovered`,
+}
 
 /** Returns the look of a repaired or recovered plan: its method's colour with another shape. */
 export function treatedLook<Look extends { shape: MarkShape }>(look: Look, treatment: Treatment | null): Look {
@@ -54,8 +65,9 @@ export function treatedLook<Look extends { shape: MarkShape }>(look: Look, treat
 
 /** Returns how the plan of a run was repaired or recovered; null if it was not. */
 export function treatmentOf({ parameters }: { parameters: Readonly<Record<string, ParameterValue>> }): Treatment | null {
-  if (parameters['recover.text.source'] !== undefined) return 'recovered'
-  return (parameters['repair.kind'] ?? null) as RepairKind | null
+  const repair = (parameters['repair.kind'] ?? null) as RepairKind | null
+  if (parameters['recover.text.source'] === undefined) return repair
+  return repair ? `${repair} recovered` : 'recovered'
 }
 
 /** Returns the id of a run's series in charts, from its method and treatment. */

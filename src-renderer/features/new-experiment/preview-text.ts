@@ -26,7 +26,7 @@ export function formatText({ format, type, bytes, keyValueBytes, problem, least,
 }
 
 /** `3.5 MB`, or `3.5 MB to 5.1 MB` if the size is not known exactly. */
-function rangeText(least: number, most: number): string {
+export function rangeText(least: number, most: number): string {
   const [low, high] = [formatBytes(least), formatBytes(most)]
   return low === high ? high : `${low} to ${high}`
 }

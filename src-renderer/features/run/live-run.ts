@@ -83,6 +83,19 @@ export function listPhases(run: RunDetail, live: readonly Phase[]): Phase[] {
   return [...finished, ...(run.status === 'running' ? seen : seen.map(asStopped))]
 }
 
+/**
+ * The seconds of a finished run with those of the steps that other runs had done; null if these hardly matter. Phases such as repair count
+ * all their steps, whoever did them.
+ */
+export function secondsWithOthers({
+  status,
+  seconds,
+  phaseSeconds,
+}: Pick<RunDetail, 'status' | 'seconds' | 'phaseSeconds'>): number | null {
+  const all = Object.values(phaseSeconds).reduce((sum, own) => sum + own, 0)
+  return status === 'done' && seconds !== null && all > 1.02 * seconds + 1 ? all : null
+}
+
 function asStopped(phase: Phase): Phase {
   return phase.state === 'running' ? { ...phase, state: 'stopped' } : phase
 }

@@ -1,7 +1,7 @@
 import type { Input } from '#contract/api.ts'
 import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { worthOf } from '#contract/comparison/verdict.ts'
-import { verdictText } from '#contract/comparison/verdict-sentence.ts'
+import type { Verdict } from '#contract/comparison/verdict-sentence.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { KeptFile } from '#contract/exports/exports.ts'
 import type { ModelDescription } from '#contract/models/models.ts'
@@ -51,8 +51,8 @@ export class RunState {
   baseline = $state.raw<ComparedRun | null>(null)
   /** The run of 2SSP in the same experiment, on the same model, at the same sparsity. A run of gates is shown beside it. */
   other = $state.raw<RunDetail | null>(null)
-  /** Says that an unpruned file is better and no larger. Empty if none is known to be; null until the first request. */
-  refusal = $state<string | null>(null)
+  /** Says that an unpruned file is better and no larger. Null if none is known to be; undefined until the first request. */
+  refusal = $state.raw<Refusal | null | undefined>()
   /** What was saved from the run. */
   saved = $state.raw<KeptFile[]>([])
   #description = $state.raw<ModelDescription | null>(null)
@@ -106,7 +106,7 @@ export class RunState {
         )
       if (run.method === 'gates' && run.experiment && !this.other) void this.#loadOther(run)
       if (run.hasPlan) void this.#loadSaved()
-      if (this.refusal === null && run.status === 'done') void this.#loadRefusal(run)
+      if (this.refusal === undefined && run.status === 'done') void this.#loadRefusal(run)
       if (run.progress) this.#takeProgress(run.progress)
       return run
     })
@@ -127,8 +127,8 @@ export class RunState {
   }
 
   async #loadRefusal(run: RunDetail): Promise<void> {
-    this.refusal = ''
-    this.refusal = await findRefusal(run).catch(() => null)
+    this.refusal = null
+    this.refusal = await findRefusal(run).catch(() => undefined)
   }
 
   async #loadSaved(): Promise<void> {
@@ -229,12 +229,15 @@ function timed(): { done: Promise<void>; stop: () => void } {
   return { done: promise, stop: on('engine changed', ({ engine }) => engine.selfTest && resolve()) }
 }
 
+/** Why an unpruned file is the better choice, and which. */
+export type Refusal = Pick<Verdict, 'parts' | 'file'>
+
 /**
- * Returns the verdict on a finished run if it says not to prune, otherwise an empty string. Its rivals are the unpruned files of its model
+ * Returns the verdict on a finished run if it says not to prune, otherwise null. Its rivals are the unpruned files of its model
  * whose perplexity was measured on no other texts than this run's.
  */
-async function findRefusal({ id, method, model, measures }: RunDetail): Promise<string> {
-  if (method === denseMethod || isAblation(method) || isInspection(method)) return ''
+async function findRefusal({ id, method, model, measures }: RunDetail): Promise<Refusal | null> {
+  if (method === denseMethod || isAblation(method) || isInspection(method)) return null
   const conditions = [
     { field: 'modelId', is: 'equal' as const, value: model.id },
     { field: 'method', is: 'equal' as const, value: denseMethod },
@@ -243,12 +246,12 @@ async function findRefusal({ id, method, model, measures }: RunDetail): Promise<
   const { rows } = await call('runs.query', { conditions, limit: 100 })
   const texts = textsOf(measures)
   const rivals = rows.filter((run) => textsOf(run.measures).every((text) => texts.includes(text)))
-  if (rivals.length === 0) return ''
+  if (rivals.length === 0) return null
   const ids = [id, ...rivals.map((rival) => rival.id)]
   // The baseline that the call may add is one of the rivals, or measured on other texts.
   const { runs } = await call('compare.get', { ids })
   const worth = worthOf(runs.filter((run) => ids.includes(run.id)))
-  return worth.answer === 'do not prune' ? verdictText(worth) : ''
+  return worth.answer === 'do not prune' ? worth : null
 }
 
 const textsOf = (measures: RunEntry['measures']): string[] =>

@@ -15,6 +15,17 @@ export interface TableColumn {
   hint?: (run: RunEntry) => string | null
 }
 
+/** A name longer than this does not fit into two lines of its column. */
+const longName = 44
+
+/**
+ * The name of a run for a narrow column. A long one says less of repair and recovery, so that its end, which tells it from others, is seen.
+ */
+export function briefName(name: string): string {
+  const details = [/(?<= recovered) with [\d,.]+ tokens\b/, /(?<= repaired) (?:block by block|in one pass)\b/]
+  return details.reduce((brief, detail) => (brief.length > longName ? brief.replace(detail, '') : brief), name)
+}
+
 /** A column for a field of `runFields` or of a linked row, such as the model's name. */
 function ownColumn(field: string, width: number, title?: string): TableColumn {
   const { label, kind } = Object.hasOwn(runFields, field)

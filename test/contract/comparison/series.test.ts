@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { seriesColours, seriesLook } from '#contract/comparison/series.ts'
+import { seriesColours, seriesLook, seriesTitle, treatedLook, treatmentOf } from '#contract/comparison/series.ts'
 import { methodTitles } from '#contract/titles.ts'
 
 test('every method has a colour', () => {
@@ -26,4 +26,17 @@ test('no method has the shape of a treatment, and no two have the same mark', ()
   const looks = many.map((method) => seriesLook(method, many))
   expect([...new Set(looks.map(({ shape }) => shape))].sort()).toEqual(['circle', 'diamond', 'square', 'triangle'])
   expect(new Set(looks.map(({ colour, shape }) => `${colour} ${shape}`)).size).toBe(many.length)
+})
+
+test('what was repaired, recovered, or both has a title and a mark of its own', () => {
+  const repair = { 'repair.kind': 'in-order' }
+  const recovery = { 'recover.text.source': 'mixed' }
+  const treatments = [{}, repair, recovery, { ...repair, ...recovery }].map((parameters) => treatmentOf({ parameters }))
+  expect(treatments.map((treatment) => seriesTitle('gates', treatment))).toEqual([
+    'Gates',
+    'Gates, repaired block by block',
+    'Gates, recovered',
+    'Gates, repaired block by block, recovered',
+  ])
+  expect(new Set(treatments.map((treatment) => treatedLook(seriesLook('gates'), treatment).shape)).size).toBe(4)
 })

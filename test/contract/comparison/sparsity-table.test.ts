@@ -222,3 +222,24 @@ test('a mean of fewer results than the others says of how many, and a sole resul
   const equal = sparsityTable([...seeds('2ssp', 0.25, 20, 2), ...seeds('shortgpt', 0.25, 60, 2)], column)
   expect(equal.rows.flat().filter(({ count, note }) => count ?? note)).toEqual([])
 })
+
+test('a row of a repaired and recovered plan says so, and not which settings of a repair others lack', () => {
+  const repair = { 'repair.kind': 'in-order', 'repair.calibration.source': 'mixed', 'repair.calibration.windows': 32 }
+  const recovery = { 'recover.text.source': 'mixed', 'recover.amount.tokens': 100_000 }
+  const types: Record<string, string>[] = [{}, { weights: 'Q4_K_M' }]
+  const weighed = types.flatMap((weights, at) =>
+    [{}, repair, recovery, { ...repair, ...recovery }].map((treated, to) =>
+      run('gates', 0.25, 20 + at + 2 * to, { parameters: { ...treated, ...weights } }),
+    ),
+  )
+  expect(sparsityTable(weighed, column).rows.map(([title]) => title?.value)).toEqual([
+    'Gates, weights as computed',
+    'Gates, weights Q4_K_M',
+    'Gates, repaired block by block, weights as computed',
+    'Gates, repaired block by block, weights Q4_K_M',
+    'Gates, recovered, weights as computed',
+    'Gates, recovered, weights Q4_K_M',
+    'Gates, repaired block by block, recovered, weights as computed',
+    'Gates, repaired block by block, recovered, weights Q4_K_M',
+  ])
+})

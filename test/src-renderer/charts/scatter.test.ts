@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { markShapes } from '#contract/comparison/series.ts'
 import { makeAxis } from '../../../src-renderer/charts/scale.ts'
 import {
   dragged,
@@ -77,9 +78,10 @@ test('a deviation ends in a cap only where its end is shown', () => {
   expect(whiskerPath(10, -5, Number.POSITIVE_INFINITY, box)).toBe('M10 0V100')
 })
 
-test('every shape draws something', () => {
-  for (const shape of ['circle', 'square', 'triangle', 'diamond', 'cross', 'star', 'wye'] as const)
-    expect(markPath(shape, 60)).toMatch(/^M/)
+test('every shape draws something of its own', () => {
+  const paths = markShapes.map((shape) => markPath(shape, 60))
+  for (const path of paths) expect(path).toMatch(/^M/)
+  expect(new Set(paths).size).toBe(markShapes.length)
 })
 
 test('marks that would hide each other are moved apart, and no other is', () => {

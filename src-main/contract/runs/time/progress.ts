@@ -66,7 +66,7 @@ export const partTitles = {
   study: 'Ablation',
   divergence: 'Comparing with the unpruned model',
   generation: 'Answers to prompts',
-  [sharedPhase]: 'Done by other runs',
+  [sharedPhase]: 'Pruning, done by other runs',
 } as const
 
 export type RunPart = Exclude<keyof typeof partTitles, typeof sharedPhase>

@@ -3,6 +3,7 @@ import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { NeuronScores } from '#contract/pruning/gates.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
+import { plural } from '#contract/words.ts'
 import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -264,9 +265,7 @@ function notesOn({ view: { spec }, budget, options: { steps, windowsPerStep, uni
   const notes: string[] = []
   const wanted = steps * windowsPerStep
   if (windows.length < wanted)
-    notes.push(
-      `The calibration text has only ${windows.length} windows; ${wanted} were wanted for ${steps} steps. Windows were used again.`,
-    )
+    notes.push(`Calibration has ${plural(windows.length, 'window')}, but ${plural(steps, 'step')} want ${wanted}. Windows were used again.`)
   const reached = reachedSparsity(spec, plan)
   if (unit > 1 && !budget.cost && reached - budget.sparsity > 0.0005) notes.push(roundedNote(unit, reached, budget.sparsity))
   return notes

@@ -3,7 +3,7 @@ import type { CombinationPreview } from '#contract/experiments/experiments.ts'
 import { amountText, fileSizeText } from '#contract/runs/amount-text.ts'
 import type { Amount } from '#contract/runs/run-request.ts'
 import { denseMethod } from '#contract/titles.ts'
-import { formatBytes } from '../../../lib/format.ts'
+import { rangeText } from '../preview-text.ts'
 
 /** Parses percentages into shares: `25 37,5 %` gives 0.25 and 0.375. Null if one is invalid. A comma within a number is a decimal mark. */
 export function parsePercents(text: string): number[] | null {
@@ -61,7 +61,7 @@ export function fileSizesText(combinations: readonly WithSizes[]): string | null
   return low < high ? `${fileSizeText(low)} to ${fileSizeText(high)}` : `about ${fileSizeText(least)}`
 }
 
-/** The size of the GGUF file that an amount makes: `310 MB in Q4_K_M`, of the first method and type. Empty if unknown. */
+/** The size of the GGUF file that an amount makes: `310 MB in Q4_K_M`, of all methods in the first type. Empty if unknown. */
 export function sizeText(amount: Amount, combinations: readonly Pick<CombinationPreview, 'amount' | 'formats' | 'method'>[]): string {
   if ('bytes' in amount) return ''
   const text = amountText(amount)
@@ -69,8 +69,12 @@ export function sizeText(amount: Amount, combinations: readonly Pick<Combination
   const files = own.flatMap(({ formats }) =>
     formats.filter(({ format, type, bytes }) => format === 'gguf' && type !== null && bytes !== null),
   )
-  const file = files.find(({ type }) => type === 'Q4_K_M') ?? files[0]
-  return file?.bytes ? `${formatBytes(file.bytes)} in ${file.type}` : ''
+  const type = files.find((file) => file.type === 'Q4_K_M')?.type ?? files[0]?.type
+  const same = files.flatMap((file) =>
+    file.type === type && file.bytes ? [{ least: file.least?.bytes ?? file.bytes, most: file.bytes }] : [],
+  )
+  if (same.length === 0) return ''
+  return `${rangeText(Math.min(...same.map(({ least }) => least)), Math.max(...same.map(({ most }) => most)))} in ${type}`
 }
 
 type Reaching = Pick<CombinationPreview, 'amount' | 'feasible' | 'reached' | 'method'>

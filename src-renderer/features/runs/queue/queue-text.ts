@@ -9,14 +9,14 @@ export const folds = ({ waiting }: Pick<QueueState, 'waiting'>): boolean => wait
 
 type Counts = Pick<QueueState, 'runs' | 'waiting' | 'ended' | 'endedLastHour' | 'owner'>
 
-/** How many runs wait, how far the queue is, and its rate: `300 runs waiting`, `12 of 312 ended`, `24 in the last hour`. */
+/** How many runs wait, how far the queue is, and its rate: `300 runs waiting`, `12 of 312 ended`, `24 ended in the last hour`. */
 export function queueFacts(state: Counts): string[] {
   const waiting = waitingIn(state)
   const all = state.ended + runningIn(state) + waiting
   return [
     ...(waiting > 0 || !state.owner ? [`${formatPlural(waiting, 'run')} waiting${state.owner ? '' : ', run by another process'}`] : []),
     ...(state.ended > 0 ? [`${formatInteger(state.ended)} of ${formatPlural(all, 'run')} ended`] : []),
-    ...(state.endedLastHour > 0 ? [`${formatInteger(state.endedLastHour)} in the last hour`] : []),
+    ...(state.endedLastHour > 0 ? [`${formatInteger(state.endedLastHour)} ended in the last hour`] : []),
   ]
 }
 

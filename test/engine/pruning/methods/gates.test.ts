@@ -139,7 +139,7 @@ describe('on a trained model', () => {
   test('a text of one window is used in every step, and the run says so', async () => {
     const one = { ...input(0.3, { steps: 3 }), calibration: [ids(48)] }
     const { plan, notes } = await gates.plan(one)
-    expect(notes).toEqual(['The calibration text has only 1 windows; 6 were wanted for 3 steps. Windows were used again.'])
+    expect(notes).toEqual(['Calibration has 1 window, but 3 steps want 6. Windows were used again.'])
     expect(reachedSparsity(open().model.spec, plan)).toBeCloseTo(0.3, 2)
   })
 

@@ -3,7 +3,7 @@ import { inspection } from '#contract/inspection/inspection.ts'
 import { measureRequest } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { partTitles } from '#contract/runs/time/progress.ts'
-import { listPhases, takeEvent, takeProgress, undecidedText } from '../../../../src-renderer/features/run/live-run.ts'
+import { listPhases, secondsWithOthers, takeEvent, takeProgress, undecidedText } from '../../../../src-renderer/features/run/live-run.ts'
 
 const run = {
   status: 'running',
@@ -78,4 +78,11 @@ test('a run without decisions says whether it scores, waits for memory, or has n
     'Unpruned file: nothing is removed.',
     'Unpruned baseline: nothing is removed.',
   ])
+})
+
+test('the time with the steps of other runs counts their repair and recovery as well as their pruning', () => {
+  // A run of 388 s whose repair, too, another run had done.
+  const phaseSeconds = { pruning: 0.6, repair: 174, recovery: 359, perplexity: 28, 'done by other runs': 200 }
+  expect(secondsWithOthers({ status: 'done', seconds: 388, phaseSeconds })).toBeCloseTo(761.6)
+  expect(secondsWithOthers({ status: 'done', seconds: 388, phaseSeconds: { recovery: 359, perplexity: 28 } })).toBeNull()
 })

@@ -78,6 +78,12 @@ test('an amount shows the size of its GGUF file: in the usual type, or in the on
   ]
   expect(sizeText({ sparsity: 0.25 }, one(both))).toBe('3 MB in Q4_K_M')
   expect(sizeText({ sparsity: 0.25 }, one([['Q8_0', 5e6]]))).toBe('5 MB in Q8_0')
+  // Of gates, only bounds are known before the search; of several methods, all sizes count.
+  const bounded = { ...file('Q4_K_M', 253e6), least: { bytes: 236e6, keyValueBytes: 1 } }
+  const gates = { method: 'gates', amount: { sparsity: 0.25 }, formats: [bounded] }
+  const exact = { method: '2ssp', amount: { sparsity: 0.25 }, formats: [file('Q4_K_M', 247e6)] }
+  expect(sizeText({ sparsity: 0.25 }, [gates])).toBe('236 MB to 253 MB in Q4_K_M')
+  expect(sizeText({ sparsity: 0.25 }, [exact, gates])).toBe('236 MB to 253 MB in Q4_K_M')
   expect(sizeText({ sparsity: 0.5 }, one(both))).toBe('')
   expect(sizeText({ bytes: 3e6, format: 'gguf' }, one(both))).toBe('')
 })

@@ -7,7 +7,7 @@ const running = { status: 'running' } as RunEntry
 const state = { runs: [running], waiting: 9_999, ended: 2_500, endedLastHour: 24, owner: true }
 
 test('a queue says how much waits, how far it is and how fast', () => {
-  expect(queueFacts(state)).toEqual(['9,999 runs waiting', '2,500 of 12,500 runs ended', '24 in the last hour'])
+  expect(queueFacts(state)).toEqual(['9,999 runs waiting', '2,500 of 12,500 runs ended', '24 ended in the last hour'])
   expect(endedShare(state)).toBe(0.2)
   expect(queueFacts({ ...state, waiting: 1, ended: 0, endedLastHour: 0, owner: false })).toEqual(['1 run waiting, run by another process'])
 })
