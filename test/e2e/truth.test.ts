@@ -782,7 +782,7 @@ test('a run says in one sentence that a smaller unpruned file of its model is be
   await expect.poll(() => verdict.textContent()).toMatch(/dense Q8_0 is better\.\s*$/)
   await verdict.click()
   await page
-    .getByText(/^At .* dense Q8_0 is better than 2SSP 50 % \(perplexity .* on Prose, ×.* over 8 windows; pruning never saw this text/)
+    .getByText(/^At .* dense Q8_0 is better than 2SSP 50\s% \(perplexity .* on Prose, ×.* over 8 windows; pruning never saw this text/)
     .waitFor()
   await go(page, `#/run/${rival.id}`)
   await page.getByRole('heading', { name: 'Measures' }).waitFor()
