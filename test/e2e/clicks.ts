@@ -18,7 +18,8 @@ export async function countClicks({ screen: { page, context } }: FirstDay): Prom
 
 function watchClicks(): void {
   const { countClick } = window as unknown as { countClick: () => void }
-  addEventListener('pointerdown', (event) => event.isTrusted && countClick(), true)
+  // The driver keeps presses from the document that would miss what they aim at, and presses again.
+  document.addEventListener('pointerdown', (event) => event.isTrusted && countClick(), true)
   const countChoice = ({ target }: Event) => {
     for (let press = 0; target instanceof HTMLSelectElement && press < 2; press += 1) countClick()
   }
