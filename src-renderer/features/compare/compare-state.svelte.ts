@@ -8,13 +8,14 @@ import type { ErrorMessage } from '#contract/errors.ts'
 import type { ModelDescription } from '#contract/models/models.ts'
 import { denseMethod, isInspection, type TableFormat } from '#contract/titles.ts'
 import { call } from '../../api/api.ts'
-import { catalogue, loadCatalogue } from '../../lib/catalogue.svelte.ts'
+import { catalogue } from '../../lib/catalogue.svelte.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { keepLast, lastKept } from '../../lib/last-kept.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
-import { attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
+import { attempt, notify } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
+import { Titles } from '../../lib/titles.svelte.ts'
 import { orderSubjects, runColumns, type Subject, toSubject } from './subjects.ts'
 
 /** The runs that the address names, at most as many as a comparison takes, and how many it leaves out. */
@@ -29,16 +30,17 @@ export class CompareState {
   paths = $state(false)
   highlighted = $state<string | null>(null)
   descriptions = $state.raw<ReadonlyMap<string, ModelDescription>>(new Map())
-  /** Whether options have their titles. Tables wait for them in the space that they will take, so that none first shows a raw name. */
-  titled = $state(false)
-  #titles: Promise<void> | undefined
   readonly #compared = new Loader<ComparedAddress | null>()
   /** The part of the address that was loaded last; null before the first. */
   #loadedKey: string | null = null
-  readonly #loadTitles: () => Promise<unknown>
+  readonly #titles: Titles
 
-  constructor(loadTitles: () => Promise<unknown> = loadCatalogue) {
-    this.#loadTitles = loadTitles
+  constructor(loadTitles?: () => Promise<unknown>) {
+    this.#titles = new Titles(loadTitles)
+  }
+
+  get titled(): boolean {
+    return this.#titles.settled
   }
 
   readonly comparison: Comparison | null = $derived(this.#compared.value?.comparison ?? null)
@@ -101,21 +103,12 @@ export class CompareState {
     const key = `${experiment ?? ''} ${runs} ${baseline}`
     if (key === this.#loadedKey && !this.problem && !again) return
     this.#loadedKey = key
-    this.#titles ??= this.#findTitles()
+    this.#titles.ask()
     const compared = await this.#compared.load(async () => {
       if (runs) return compareRuns(runs.split(','), baseline)
       return experiment ? compareExperiment(experiment, baseline) : null
     })
     if (compared) void this.#describeModels(compared.comparison)
-  }
-
-  /** Without titles, tables show raw names, and the next load asks again. */
-  async #findTitles(): Promise<void> {
-    await this.#loadTitles().catch((thrown: unknown) => {
-      notifyProblem(thrown)
-      this.#titles = undefined
-    })
-    this.titled = true
   }
 
   /** Writes a switch or a choice into the address. */

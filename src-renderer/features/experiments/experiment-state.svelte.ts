@@ -6,14 +6,14 @@ import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { isInspection, type TableFormat } from '#contract/titles.ts'
 import { call, on, onMissed } from '../../api/api.ts'
-import { catalogue, loadCatalogue } from '../../lib/catalogue.svelte.ts'
-import { failureOf } from '../../lib/failure.ts'
+import { catalogue } from '../../lib/catalogue.svelte.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { coalesce, stopAll } from '../../lib/schedule.ts'
+import { Titles } from '../../lib/titles.svelte.ts'
 import { latestBaseline, leadingPerplexity, orderRuns } from './experiments.ts'
 
 /** The playground shows at most this many answers beside each other. */
@@ -29,8 +29,6 @@ export class ExperimentState {
   grid = $state.raw<Grid | null>(null)
   /** Whether all parts of the page are known, so that nothing moves when one arrives. */
   loaded = $state(false)
-  /** Whether options have their titles. Tables wait for them in the space that they will take, so that none first shows a raw name. */
-  titled = $state(false)
   /** The finished runs as verdicts take them. */
   compared = $state.raw<ComparedRun[]>([])
   #comparedIds = ''
@@ -44,12 +42,15 @@ export class ExperimentState {
     groupOverSeeds(this.runs.filter(({ status, method }) => status === 'done' && !isInspection(method))),
   )
   readonly #refreshSoon = coalesce(() => this.refresh(), 500)
-  readonly #loadTitles: () => Promise<unknown>
-  #titles: Promise<void> | undefined
+  readonly #titles: Titles
 
-  constructor(id: string, loadTitles: () => Promise<unknown> = loadCatalogue) {
+  constructor(id: string, loadTitles?: () => Promise<unknown>) {
     this.id = id
-    this.#loadTitles = loadTitles
+    this.#titles = new Titles(loadTitles)
+  }
+
+  get titled(): boolean {
+    return this.#titles.settled
   }
 
   follow(): () => void {
@@ -67,7 +68,7 @@ export class ExperimentState {
   refresh(): void {
     const entry = this.experiment.load(() => call('experiments.get', { id: this.id }))
     const grid = this.grid ? undefined : this.#loadGrid()
-    this.#titles ??= this.#findTitles()
+    this.#titles.ask()
     void call('runs.query', { experiment: this.id, limit: 1000, archived: 'all', details: true, sort: [{ field: 'createdAt' }] })
       .then(async ({ rows }) => {
         const compared = this.#compare(rows)
@@ -75,16 +76,6 @@ export class ExperimentState {
         this.runs = orderRuns(rows)
       }, notifyProblem)
       .finally(() => (this.loaded = true))
-  }
-
-  /** Without titles, tables show raw names, and the next refresh asks again. */
-  async #findTitles(): Promise<void> {
-    const failure = await failureOf(this.#loadTitles)
-    if (failure) {
-      notifyProblem(failure)
-      this.#titles = undefined
-    }
-    this.titled = true
   }
 
   async #loadGrid(): Promise<void> {
