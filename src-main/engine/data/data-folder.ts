@@ -1,5 +1,6 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { endingOf } from '#contract/data/text-endings.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
 import { isObject, parseObject } from '../checkpoint/json.ts'
@@ -82,7 +83,7 @@ async function startsWithArray(file: string): Promise<boolean> {
 
 function isData(name: string, endings: readonly string[]): boolean {
   if (name.startsWith('.') || descriptions.has(name) || /^readme|^license|^source\.txt$/i.test(name)) return false
-  return endings.includes(name.toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? '')
+  return endings.includes(endingOf(name))
 }
 
 async function readState(folder: string): Promise<string[]> {

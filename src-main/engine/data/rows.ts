@@ -1,4 +1,5 @@
 import { basename } from 'node:path'
+import { endingOf } from '#contract/data/text-endings.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { describe, isObject } from '../checkpoint/json.ts'
 import { parseJsonValues, readArrowBatches, readParquetRows } from './source.ts'
@@ -20,7 +21,7 @@ export const rowEndings = Object.keys(readers)
 
 /** Yields the rows of a JSONL, JSON (lines, or an array of objects), Parquet or Arrow file, with all columns. */
 export async function* readRows(file: string): AsyncGenerator<Row> {
-  const ending = basename(file).toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? ''
+  const ending = endingOf(basename(file))
   const read = Object.hasOwn(readers, ending) ? readers[ending] : undefined
   if (!read)
     throw new EspalierError(

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { endingOf } from '#contract/data/text-endings.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile, HubFile } from '#contract/models/hub-file.ts'
 import type { TaskId, WrittenTaskId } from '#contract/titles.ts'
@@ -128,7 +129,5 @@ const splits = ['train', 'validation', 'test']
 const isOf = (name: string, split: string): boolean => name.toLowerCase().split(/[-_.]/).includes(split)
 
 function isQuestionFile(name: string): boolean {
-  return (
-    rowEndings.includes(name.toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? '') && !/^(dataset_info|dataset_dict|state)/.test(name)
-  )
+  return rowEndings.includes(endingOf(name)) && !/^(dataset_info|dataset_dict|state)/.test(name)
 }
