@@ -41,7 +41,7 @@ export class Student {
   readonly #keys: ReadonlyMap<Part, readonly string[]>
   readonly keeps: KeptMasters
   readonly #read: (part: Part) => Promise<StoredPart>
-  readonly #readNorm: (kind: 'weight' | 'bias', name: string) => Promise<Float32Array>
+  readonly #readNorm: () => Promise<StoredPart>
   readonly #weights = new Map<Part, PartWeights>()
   #finalNorm: NormWeights | undefined
   /** The trained change to weights that are not trained themselves. */
@@ -54,7 +54,7 @@ export class Student {
     scale: number,
     keeps: KeptMasters,
     read: (part: Part) => Promise<StoredPart>,
-    readNorm: (kind: 'weight' | 'bias', name: string) => Promise<Float32Array>,
+    readNorm: () => Promise<StoredPart>,
   ) {
     this.spec = spec
     this.parts = presentParts(spec)
@@ -88,13 +88,8 @@ export class Student {
         entries += own.values.length
       }
     }
-    const readNorm = async (kind: 'weight' | 'bias', name: string) =>
-      plan.finalNorm && tensors ? Float32Array.from(tensors.vector(finalNormName(kind))) : readValues(model.checkpoint, name)
-    const vectors = keeps === 'shapes' ? 'values' : keeps
-    for (const [kind, name] of finalNormTensors(spec)) {
-      const values = await readNorm(kind, name)
-      masters.set(finalNormName(kind), masterOf({ values, shape: [values.length], dtype: storedDtype(model.checkpoint, name) }, vectors))
-    }
+    const readNorm = () => readFinalNorm(model, spec, plan, tensors)
+    for (const [name, own] of Object.entries(await readNorm())) masters.set(name, masterOf(own, keeps === 'shapes' ? 'values' : keeps))
     const student = new Student(spec, keys, masters, Math.sqrt(squares / Math.max(1, entries)), keeps, read, readNorm)
     await student.refresh()
     return student
@@ -107,15 +102,16 @@ export class Student {
 
   /** Reads the values from before training again, and forgets the moments. */
   async restart(): Promise<void> {
-    const restore = (name: string, values: Float32Array) => {
-      const master = this.#master(name)
-      master.values.set(values)
-      master.first.fill(0)
-      master.second.fill(0)
+    const restore = (stored: StoredPart, nameOf: (key: string) => string) => {
+      for (const [key, { values }] of Object.entries(stored)) {
+        const master = this.#master(nameOf(key))
+        master.values.set(values)
+        master.first.fill(0)
+        master.second.fill(0)
+      }
     }
-    for (const part of this.parts)
-      for (const [key, { values }] of Object.entries(await this.#read(part))) restore(trainedName(this.spec, part, key), values)
-    for (const [kind, name] of finalNormTensors(this.spec)) restore(finalNormName(kind), await this.#readNorm(kind, name))
+    for (const part of this.parts) restore(await this.#read(part), (key) => trainedName(this.spec, part, key))
+    restore(await this.#readNorm(), (name) => name)
   }
 
   /** Sets the trained change to weights that are not trained themselves. */
@@ -214,12 +210,17 @@ export class Student {
   }
 }
 
-/** The tensors of the final norm with their names in the checkpoint. */
-const finalNormTensors = ({ finalNorm }: DecoderSpec): ['weight' | 'bias', string][] =>
-  (['weight', 'bias'] as const).flatMap((kind): ['weight' | 'bias', string][] => {
-    const name = finalNorm[kind]
-    return typeof name === 'string' ? [[kind, name]] : []
-  })
+/** Reads weight and bias of the final norm as a plan leaves them, under their trained names. */
+async function readFinalNorm({ checkpoint }: Model, spec: DecoderSpec, plan: Plan, tensors: PlanTensors | undefined): Promise<StoredPart> {
+  const stored: Record<string, StoredPart[string]> = {}
+  for (const kind of ['weight', 'bias'] as const) {
+    const name = spec.finalNorm[kind]
+    if (name === undefined) continue
+    const values = plan.finalNorm && tensors ? Float32Array.from(tensors.vector(finalNormName(kind))) : await readValues(checkpoint, name)
+    stored[finalNormName(kind)] = { values, shape: [values.length], dtype: storedDtype(checkpoint, name) }
+  }
+  return stored
+}
 
 function masterOf({ values, shape, dtype }: StoredPart[string], keeps: KeptMasters): Master {
   const moments = () => new Float32Array(keeps === 'moments' ? values.length : 0)

@@ -194,42 +194,44 @@ export class Training {
     let progress = (await this.#resume(input)) ?? (await this.#begin(input))
     const before = progress.seconds
     const looks = limit?.looks ?? measurementsOf(input.windows.length)
-    let schedule = limit ? scheduleWithin(limit, progress, looks, limit.costs.step) : progress.schedule
-    let due = stepsToLookAt(schedule, looks)
+    if (limit) progress = { ...progress, schedule: scheduleWithin(limit, progress, looks, limit.costs.step) }
+    let due = stepsToLookAt(progress.schedule, looks)
     let losses: number[] = []
     let lost: string | undefined
     let left = limit?.left() ?? 0
-    for (let step = progress.step; step < schedule.steps && !lost; step++) {
-      if (endsEarly(progress.points, tokensUpTo(input, schedule.steps))) break
-      const { loss, length, broken } = await this.#step(input, progress, schedule, step)
+    let { step } = progress
+    while (step < progress.schedule.steps && !lost) {
+      if (endsEarly(progress.points, tokensUpTo(input, progress.schedule.steps))) break
+      const { loss, length, broken } = await this.#step(input, progress, step)
+      step++
       losses.push(loss)
       if (!Number.isFinite(loss + length)) lost = this.#lost(step, Number.isFinite(loss) ? `the gradient of ${broken}` : 'the loss')
-      if (lost || !due.has(step + 1)) continue
+      if (lost || !due.has(step)) continue
       const stepSeconds = limit ? (left - limit.left()) / losses.length : 0
       const heldOut = await this.#measure(input)
       const bad = heldOut.findIndex((value) => !Number.isFinite(value))
       if (bad >= 0) lost = this.#lost(step, `the divergence on ${input.heldOut[bad]?.kind}`)
       if (lost) continue
-      const point = { step: step + 1, tokens: tokensUpTo(input, step + 1), loss: meanOf(losses), heldOut }
+      const point = { step, tokens: tokensUpTo(input, step), loss: meanOf(losses), heldOut }
       losses = []
-      const judged = isTooFast(input, progress, point) ? await this.#restart(progress) : await this.#judge(progress, point, schedule)
+      const judged = isTooFast(input, progress, point) ? await this.#restart(progress) : await this.#judge(progress, point)
       progress = { ...judged, seconds: before + (performance.now() - begun) / 1000 }
-      if (limit && progress.step < schedule.steps) progress = { ...progress, schedule: scheduleWithin(limit, progress, looks, stepSeconds) }
-      schedule = progress.schedule
-      due = stepsToLookAt(schedule, looks)
+      if (limit && progress.step < progress.schedule.steps)
+        progress = { ...progress, schedule: scheduleWithin(limit, progress, looks, stepSeconds) }
+      due = stepsToLookAt(progress.schedule, looks)
       await run.putState(input.state, { value: progress, tensors: this.#state(progress) }, progress.seconds)
       run.emit({ type: 'recovery', point })
       if (progress.step === 0) run.emit({ type: 'recovery', point: at(progress.points, 0) })
-      step = progress.step - 1
+      step = progress.step
       left = limit?.left() ?? 0
     }
-    const planned = tokensUpTo(input, schedule.steps)
+    const planned = tokensUpTo(input, progress.schedule.steps)
     run.progress(recovering, planned, planned, 'tokens')
     const { points, best } = progress
     const last = points.at(-1)
     const result = {
       steps: last?.step ?? 0,
-      plannedSteps: schedule.steps,
+      plannedSteps: progress.schedule.steps,
       tokens: last?.tokens ?? 0,
       points: [...points],
       best,
@@ -243,7 +245,7 @@ export class Training {
   /** Returns a note on where numbers stopped being finite: the step, and the first tensor with damaged weights. */
   #lost(step: number, what: string): string {
     const broken = [...this.student.masters].find(([, { values }]) => !values.every(Number.isFinite))
-    return `Training stopped at step ${step + 1}: ${what} was not a finite number${broken ? `, and ${broken[0]} has damaged weights` : ''}.`
+    return `Training stopped at step ${step}: ${what} was not a finite number${broken ? `, and ${broken[0]} has damaged weights` : ''}.`
   }
 
   async #begin(input: TrainingInput): Promise<Progress> {
@@ -268,11 +270,11 @@ export class Training {
   }
 
   /** Adds a measurement, and remembers the weights if they are the best so far. */
-  async #judge({ points, best, ...rest }: Progress, point: RecoveryPoint, schedule: Schedule): Promise<Progress> {
+  async #judge({ points, best, ...rest }: Progress, point: RecoveryPoint): Promise<Progress> {
     const start = points[0]?.heldOut ?? []
     const isBest = scoreOf(start, point.heldOut) < scoreOf(start, points[best]?.heldOut ?? [])
     if (isBest) await this.#keepBest()
-    return { ...rest, step: point.step, schedule, points: [...points, point], best: isBest ? points.length : best }
+    return { ...rest, step: point.step, points: [...points, point], best: isBest ? points.length : best }
   }
 
   async #keepBest(): Promise<void> {
@@ -284,9 +286,9 @@ export class Training {
     }
   }
 
-  async #step(input: TrainingInput, progress: Progress, { steps }: Schedule, index: number): Promise<StepResult> {
+  async #step(input: TrainingInput, progress: Progress, index: number): Promise<StepResult> {
     const { windows, states, recipe, run } = input
-    const peak = this.#rateOf(input, progress)
+    const { steps } = progress.schedule
     const first = index * recipe.windowsPerStep
     const own = Array.from({ length: Math.min(recipe.windowsPerStep, windows.length - first) }, (_, i) => first + i)
     const batches: (() => Promise<Batch>)[] = []
@@ -297,7 +299,10 @@ export class Training {
       })
     }
     const rows = own.length * lengthOf(windows)
-    return trainStep(this.#trained, this.#pass, batches, rows, { step: index + 1, rate: rateAt(index, steps, peak) })
+    return trainStep(this.#trained, this.#pass, batches, rows, {
+      step: index + 1,
+      rate: rateAt(index, steps, this.#rateOf(input, progress)),
+    })
   }
 
   /** Returns the mean divergence on each held-out kind of text. */
