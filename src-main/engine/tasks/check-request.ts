@@ -204,15 +204,16 @@ class RequestCheck {
   }
 
   /**
-   * Whether the method can do what is asked. `outline` is what the amount removes; absent where only the run finds that out. Undefined for
-   * runs that prune nothing, and after a refusal.
+   * Whether the method can do what is asked. `outline` is what the amount removes; undefined where only the run finds that out. Undefined
+   * for runs that prune nothing, and after a refusal.
    */
-  async #possible(): Promise<{ readonly outline?: Outline } | undefined> {
+  async #possible(): Promise<{ readonly outline: Outline | undefined } | undefined> {
     const before = this.#checks.problems.length
     const chosen = this.#chosen()
-    if (chosen) await this.#try('amount', () => this.#foresee())
-    const outline = chosen && this.#outline(chosen)
-    return chosen && this.#checks.problems.length === before ? { ...(outline ? { outline } : {}) } : undefined
+    if (!chosen) return undefined
+    await this.#try('amount', () => this.#foresee())
+    const outline = this.#outline(chosen)
+    return this.#checks.problems.length === before ? { outline } : undefined
   }
 
   /** Replaces a budget by the sparsity that meets it. */

@@ -1,5 +1,6 @@
 import { shapeText } from '#contract/comparison/comparison-table.ts'
 import { measureId } from '#contract/comparison/measure-columns.ts'
+import { repairTitles } from '#contract/pruning/repair.ts'
 import { linkedFields, type RunField, runFields, valueOfField } from '#contract/runs/run-fields.ts'
 import type { RunColumn, RunEntry } from '#contract/runs/runs.ts'
 import { formatAgo, formatMeasure, formatSeconds, formatShare } from '../../lib/format.ts'
@@ -22,8 +23,11 @@ const longName = 44
  * The name of a run for a narrow column. A long one says less of repair and recovery, so that its end, which tells it from others, is seen.
  */
 export function briefName(name: string): string {
-  const details = [/(?<= recovered) with [\d,.]+ tokens\b/, /(?<= repaired) (?:block by block|in one pass)\b/]
-  return details.reduce((brief, detail) => (brief.length > longName ? brief.replace(detail, '') : brief), name)
+  const details = [
+    [/ recovered with [\d,.]+ tokens\b/, ' recovered'],
+    ...Object.values(repairTitles).map((title) => [title, 'repaired']),
+  ] as const
+  return details.reduce((brief, [detail, short]) => (brief.length > longName ? brief.replace(detail, short) : brief), name)
 }
 
 /** A column for a field of `runFields` or of a linked row, such as the model's name. */
