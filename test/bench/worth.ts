@@ -30,7 +30,7 @@ try {
 async function experimentOf(): Promise<string> {
   const known = (await call('experiments.list', {})).find(({ name }) => name === presetName)
   if (known) return known.id
-  const model = await call('models.add', { path })
+  const model = (await call('models.list', {})).find((known) => known.path === path) ?? (await call('models.add', { path }))
   const bytes = parseFileSize(presetName)
   if (bytes !== undefined) {
     // A quick answer is as thorough as this machine's speed allows.
