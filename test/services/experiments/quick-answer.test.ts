@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { enoughWindows } from '#contract/comparison/verdict-sentence.ts'
 import { grid as gridSchema, type QuickSizes, type QuickTarget } from '#contract/experiments/experiments.ts'
 import { parseOptions } from '#engine/pruning/method.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
@@ -69,4 +70,10 @@ test('a text of the user’s own chooses by one part and decides by the other; o
     { kind: 'perplexity', name: 'Prose' },
   ])
   expect(quickName(question({ bytes: 350e6 }, { text: own }))).toBe('Qwen at 350 MB, notes.txt')
+})
+
+test('a look measures as many windows as a verdict asks for, unless even the least thorough one is slow', () => {
+  const measured = quickGrids(question({ bytes: 350e6 })).map(({ measures: [first] }) => first?.kind === 'perplexity' && first.data.windows)
+  expect(measured.pop()).toBeLessThan(enoughWindows)
+  expect(new Set(measured)).toEqual(new Set([enoughWindows]))
 })
