@@ -40,15 +40,18 @@ export const queue = {
     return estimate ? rangeLeft(secondsLeft(progress, estimate, earlierOf(id, progress)), estimate.seconds) : null
   },
   /**
-   * Time left if these runs are computed one after another; null if there are none or if the time of one is unknown. `waiting` counts all
+   * Time left if these runs are computed one after another; null if there are none or if the time of one is unknown. `counted` counts all
    * waiting runs: unlisted ones are assumed to take as long as the average listed one. Waiting runs are assumed to deviate from their
    * estimates as running ones of their method do, or as one that has just ended. Null too while none of them begins, because how long that
    * lasts is unknown.
    */
-  leftOf(runs: readonly RunEntry[], waiting = runs.filter(({ status }) => status !== 'running').length): SecondsRange | null {
-    if (waiting > 0 && (state?.paused || state?.obstacle)) return null
+  leftOf(runs: readonly RunEntry[], counted = 0): SecondsRange | null {
     const lefts = (some: readonly RunEntry[]) => some.map((run) => queue.left(run)).filter((range) => range !== null)
     const [busy, others] = [runs.filter(({ status }) => status === 'running'), runs.filter(({ status }) => status !== 'running')]
+    // The count may be older than the list, so it only says how many of the unlisted runs belong to these.
+    const unlisted = state ? state.waiting - queue.waiting.length : 0
+    const waiting = others.length + Math.max(0, Math.min(unlisted, counted - others.length))
+    if (waiting > 0 && (state?.paused || state?.obstacle)) return null
     const [running, listed] = [lefts(busy), lefts(others)]
     const known = running.length + listed.length
     if (known === 0 || known < runs.length || (waiting > 0 && listed.length === 0)) return null
@@ -168,7 +171,11 @@ function replaceRun(run: RunEntry): void {
   if (!state || !before) return
   if (run.status !== 'running') rememberPace(before)
   remember(run)
-  state = { ...state, runs: state.runs.map((entry) => (entry.id === run.id ? run : entry)) }
+  // The next list comes later. Until then, a run that ended must not count as waiting, nor one that began.
+  const isListed = run.status === 'running' || run.status === 'queued'
+  const waiting = state.waiting - Number(before.status === 'queued' && run.status !== 'queued')
+  state = { ...state, waiting, runs: state.runs.flatMap((entry) => (entry.id !== run.id ? entry : isListed ? run : [])) }
+  if (!isListed) estimateSoon()
   if (!isTold(before.status, run.status)) return
   if (run.status === 'paused') announce(`${run.name}: paused`)
   // Notices of finished runs replace each other, because a pile of them would hide the page.

@@ -2,8 +2,9 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { QueueState } from '#contract/runs/queue.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
+import { connect } from '../../../src-renderer/api/api.ts'
 import { notices } from '../../../src-renderer/lib/notices.svelte.ts'
-import { queue } from '../../../src-renderer/lib/queue.svelte.ts'
+import { followQueue, queue } from '../../../src-renderer/lib/queue.svelte.ts'
 import { eventually } from '../../eventually.ts'
 
 /** Each run takes so many seconds, in one phase. */
@@ -21,6 +22,7 @@ beforeEach(() => {
             basis: 'runs',
           }))
         : {},
+      { status: address.endsWith('queue.get') ? 503 : 200 },
     ),
   )
 })
@@ -81,6 +83,43 @@ test('the time left of the same runs does not jump when one of them ends, before
   const after = queue.leftOf([begun, c, d])?.likely ?? Number.NaN
   expect(after).toBeCloseTo(240, 6)
   expect(Math.abs(Math.log2(after / before))).toBeLessThan(0.2)
+})
+
+/** Connects the page's end of a socket, and returns a function that sends it a run as the workbench does. */
+async function socketOfRuns(): Promise<(run: RunEntry) => void> {
+  const sockets: { onmessage?: (message: { data: string }) => void }[] = []
+  class Socket {
+    constructor() {
+      sockets.push(this)
+    }
+  }
+  vi.stubGlobal('WebSocket', Socket)
+  vi.stubGlobal('location', { origin: 'http://localhost' })
+  await connect()
+  return (run) => sockets[0]?.onmessage?.({ data: JSON.stringify({ name: 'run changed', data: { run } }) })
+}
+
+test('the time left stays while a run ends and the next begins, before the list of runs says so', async () => {
+  estimated = { e: 40, f: 40, g: 40 }
+  const send = await socketOfRuns()
+  followQueue()
+  const nearlyDone: Progress = { phase: 'scoring', done: 19.9, total: 20, unit: 'parts', perSecond: 0.5, ratedFor: 40 }
+  const [f, g] = [run('f', '2ssp'), run('g', '2ssp')]
+  const runs = [run('e', '2ssp', nearlyDone), f, g]
+  queue.set(stateOf(runs))
+  await eventually(() => queue.left(f) && queue.left(g), 'the estimates')
+  const [ofQueue, ofExperiment] = [
+    () => queue.leftOf(queue.state?.runs ?? [], queue.state?.waiting)?.likely,
+    // The page of an experiment counts its runs at other moments than the list does.
+    () => queue.leftOf(queue.state?.runs ?? [], 2)?.likely,
+  ]
+  for (const left of [ofQueue, ofExperiment]) expect(left()).toBeCloseTo(80.2, 6)
+  send({ ...run('e', '2ssp'), status: 'done' })
+  for (const left of [ofQueue, ofExperiment]) expect(left()).toBeCloseTo(80, 6)
+  send({ ...f, status: 'running' })
+  for (const left of [ofQueue, ofExperiment]) expect(left()).toBeCloseTo(80, 6)
+  send({ ...f, status: 'running', progress: { ...nearlyDone, done: 10, ratedFor: 20 } })
+  for (const left of [ofQueue, ofExperiment]) expect(left()).toBeCloseTo(60, 6)
 })
 
 test('a run that waits in a paused queue has no time left', async () => {

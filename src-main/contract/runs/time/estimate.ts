@@ -76,14 +76,14 @@ type Estimated = Pick<RunEstimate, 'phases'>
  */
 export function secondsLeft(progress: Progress | null, estimate: Estimated, earlier: readonly Progress[] = []): number {
   const { phases } = estimate
-  const at = progress ? phases.findIndex(({ phase }) => phase === progress.phase) : -1
   const sum = (some: readonly TimedPhase[]) => some.reduce((total, { seconds }) => total + seconds, 0)
   if (!progress || progress.total <= 0) return sum(phases)
-  if (at < 0) {
-    // A phase without an estimate, such as a download, is followed by those that have not begun.
-    const begun = phases.findLastIndex(({ phase }) => earlier.some((one) => one.phase === phase))
-    return (progress.secondsLeft ?? 0) + deviation(null, estimate, earlier) * sum(phases.slice(begun + 1))
-  }
+  const begun = Math.max(-1, ...earlier.map((one) => phases.findIndex(({ phase }) => phase === one.phase)))
+  // A run may have several phases of one name, such as those that read a text: this is the first that had not begun.
+  const next = phases.findIndex(({ phase }, index) => index > begun && phase === progress.phase)
+  const at = next >= 0 ? next : phases.findLastIndex(({ phase }) => phase === progress.phase)
+  // A phase without an estimate, such as a download, is followed by those that have not begun.
+  if (at < 0) return (progress.secondsLeft ?? 0) + deviation(null, estimate, earlier) * sum(phases.slice(begun + 1))
   const { seconds } = phases[at] as TimedPhase
   const later = deviation(progress, estimate, earlier) * sum(phases.slice(at + 1))
   // A phase whose length is unknown beforehand has no estimate to deviate from.

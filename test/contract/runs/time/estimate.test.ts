@@ -14,6 +14,19 @@ test('all of a run is left before it begins, and what is behind its phase when i
   expect(secondsLeft({ phase: 'three', done: 3, total: 4, unit: 'parts' }, { phases })).toBe(7.5)
 })
 
+test('a phase that has the name of an earlier one is not taken for it', () => {
+  const reading = { phase: 'Reading text', part: 'reading text', seconds: 1 }
+  const estimate = { phases: [reading, phases[0], reading, phases[1], reading, phases[2]].flatMap((phase) => phase ?? []) }
+  const at = (phase: string): Progress => ({ phase, done: 0, total: 4, unit: 'parts' })
+  const left = (phase: string, ...earlier: string[]) => secondsLeft(at(phase), estimate, earlier.map(at))
+  expect(left('Reading text')).toBe(63)
+  expect(left('one', 'Reading text')).toBe(62)
+  expect(left('Reading text', 'one')).toBe(52)
+  expect(left('two', 'Reading text', 'one')).toBe(51)
+  expect(left('Reading text', 'one', 'two')).toBe(31)
+  expect(left('Downloading', 'Reading text', 'one')).toBe(52)
+})
+
 /** What a phase in rounds reports after `done` of `total`, `ratedFor` seconds after its beginning. */
 const reported = (phase: string, done: number, total: number, ratedFor: number): Progress => {
   const perSecond = done / ratedFor
