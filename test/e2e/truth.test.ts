@@ -779,7 +779,7 @@ test('a run says in one sentence that a smaller unpruned file of its model is be
   )
   await go(page, `#/run/${pruned.id}`)
   const verdict = page.locator('summary', { hasText: 'Do not prune, as far as 8 windows show.' })
-  await expect.poll(() => verdict.textContent()).toMatch(/dense Q8_0 is better\.\s*$/)
+  await expect.poll(() => verdict.textContent()).toMatch(/Dense Q8_0 is better\.\s*$/)
   await verdict.click()
   await page
     .getByText(/^At .* dense Q8_0 is better than 2SSP 50\s% \(perplexity .* on Prose, ×.* over 8 windows; pruning never saw this text/)
