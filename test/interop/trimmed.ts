@@ -35,7 +35,7 @@ export async function checkTrimmed(tools: { transformers: Worker; llama: Llama }
     for (const id of whole.encode(real.slice(0, 100_000))) counts[id] = (counts[id] ?? 0) + 1
     const sizes = { rows: vocabulary, named: idsNamedBy(model.checkpoint.config) }
     const asked = { target: { coverage: 0.85 }, prior: 0, scripts: [] }
-    const { kept } = chooseTokens(files, whole, counts, asked, sizes)
+    const { kept } = await chooseTokens(files, whole, counts, asked, sizes)
     table.note('tokens that stay', `${kept.length} of ${vocabulary}`)
     const plan = { ...densePlan(model.spec), vocabulary: { kept } }
     const place = (format: string) => join(folder, `trimmed-${format}-${vocabulary}`)

@@ -46,6 +46,19 @@ export async function pause(signal: AbortSignal | undefined): Promise<void> {
   signal?.throwIfAborted()
 }
 
+const pauseMilliseconds = 100
+
+/** Returns a function to call often in a long loop without operations of a backend. Pauses where the last pause is long ago. */
+export function regularPause(signal: AbortSignal | undefined): () => Promise<boolean> {
+  let pausedAt = performance.now()
+  return async () => {
+    if (performance.now() - pausedAt < pauseMilliseconds) return false
+    await pause(signal)
+    pausedAt = performance.now()
+    return true
+  }
+}
+
 /**
  * The only loop over weights: it leases a part's weights, takes every stream through the part, and releases the weights. Forward passes,
  * variants, rotations and sessions decide which streams pass which part, and observe them. `products` is the kind of products in parts.

@@ -1,5 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { isObject, type JsonObject } from '#engine/checkpoint/json.ts'
+import { regularPause } from '#engine/model/walk.ts'
 import { MergeTree, mergesOf } from './merge-tree.ts'
 import type { Tokenizer } from './tokenizer.ts'
 import type { TokenizerFiles } from './tokenizer-files.ts'
@@ -41,27 +42,35 @@ const placeholder = /unused|reserved|\[PAD\d+\]/i
  * @param rows rows of the embedding, which may be more than the tokenizer has tokens
  * @param named ids that the model's config names
  */
-export function chooseTokens(
+export async function chooseTokens(
   files: TokenizerFiles,
   tokenizer: Tokenizer,
   counts: Float64Array,
   { target, prior, scripts, texts = [] }: KeptRequest,
   { rows, named }: { rows: number; named: readonly number[] },
-): KeptTokens {
+  signal?: AbortSignal,
+): Promise<KeptTokens> {
+  const pauseIfDue = regularPause(signal)
   const tokens = tokensById(files.tokenizer)
   const buildOf = buildsOf(files, tokens, rows)
   const always = new Set<number>()
   for (const id of [...alwaysKept(files, tokenizer, tokens, scripts, texts), ...named.filter((id) => id < rows)])
-    if (tokens.has(id)) addAll(always, buildOf(id))
+    if (tokens.has(id)) {
+      addAll(always, buildOf(id))
+      await pauseIfDue()
+    }
   const ranked = rankTokens(tokens, counts, prior, rows)
   const total = counts.reduce((sum, count) => sum + count, 0)
   if ('rows' in target) requireRows(target.rows, always.size, new Set([...always, ...ranked]).size)
   else if (total === 0)
     throw new EspalierError('invalid', 'The text has no tokens, so nothing is known of its coverage. Choose another text.')
   const limit = 'rows' in target ? target : { tokens: target.coverage * total }
-  const { kept, covered } = fillToLimit(always, ranked, buildOf, counts, limit)
+  const { kept, covered } = await fillToLimit(always, ranked, buildOf, counts, limit, pauseIfDue)
   const order = new Set(always)
-  for (const id of ranked) if (!order.has(id)) addAll(order, buildOf(id))
+  for (const id of ranked) {
+    if (!order.has(id)) addAll(order, buildOf(id))
+    await pauseIfDue()
+  }
   return {
     kept: [...kept].sort((a, b) => a - b),
     order: [...order],
@@ -87,18 +96,20 @@ function addAll(to: Set<number>, ids: Iterable<number>): void {
  * Adds tokens by rank, each with those that it is built from, until there are so many rows, or rows that cover so many tokens of the text.
  * A token that needs more rows than are left is passed over.
  */
-function fillToLimit(
+async function fillToLimit(
   always: ReadonlySet<number>,
   ranked: readonly number[],
   buildOf: BuildOf,
   counts: Float64Array,
   limit: { readonly rows: number } | { readonly tokens: number },
-): { kept: ReadonlySet<number>; covered: number } {
+  pauseIfDue: () => Promise<unknown>,
+): Promise<{ kept: ReadonlySet<number>; covered: number }> {
   const kept = new Set(always)
   const countOf = (ids: Iterable<number>) => [...ids].reduce((sum, id) => sum + (counts[id] ?? 0), 0)
   let covered = countOf(kept)
   for (const id of ranked) {
     if ('rows' in limit ? kept.size >= limit.rows : covered >= limit.tokens) break
+    await pauseIfDue()
     const added = new Set(buildOf(id).filter((one) => !kept.has(one)))
     if ('rows' in limit && kept.size + added.size > limit.rows) continue
     addAll(kept, added)

@@ -31,7 +31,7 @@ test.each(Object.keys(models))(
     // Only what always stays: words fall apart into characters.
     const counts = new Float64Array(vocabulary).fill(1)
     const asked = { target: { coverage: 0.01 }, prior: 0, scripts: [] }
-    const { kept } = chooseTokens(files, tokenizer, counts, asked, { rows: vocabulary, named: [] })
+    const { kept } = await chooseTokens(files, tokenizer, counts, asked, { rows: vocabulary, named: [] })
     const plan = { ...densePlan(model.spec), vocabulary: { kept } }
     const trimmed = await openTrimmed(model, plan, tokenizer)
     if (!trimmed) throw new Error('Rows are missing.')

@@ -110,7 +110,8 @@ describe.each(Object.entries(sources))('fewer tokens of a tokenizer, %s', (name,
     const counts = new Float64Array(model.spec.vocabulary)
     for (const id of whole.encode(prose)) counts[id] = (counts[id] ?? 0) + 1
     const asked = { target: { coverage: 0.9 }, prior: 0, scripts: [] }
-    kept = chooseTokens(files, whole, counts, asked, { rows: model.spec.vocabulary, named: idsNamedBy(model.checkpoint.config) }).kept
+    const sizes = { rows: model.spec.vocabulary, named: idsNamedBy(model.checkpoint.config) }
+    kept = (await chooseTokens(files, whole, counts, asked, sizes)).kept
     own = ((await openTrimmed(model, plan(), whole)) as { tokenizer: Tokenizer }).tokenizer
   })
   afterAll(() => model.close())

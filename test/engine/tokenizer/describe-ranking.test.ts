@@ -21,7 +21,7 @@ test.each([
   const counts = new Float64Array(rows)
   for (const id of whole.encode(text)) counts[id] = (counts[id] ?? 0) + 1
   const asked = { target: { rows: Math.round(rows * 0.9) }, prior: 0, scripts: [] }
-  const { order, always, kept } = chooseTokens(files, whole, counts, asked, { rows, named: [] })
+  const { order, always, kept } = await chooseTokens(files, whole, counts, asked, { rows, named: [] })
   expect(new Set(order).size).toBe(order.length)
   expect(order.length).toBeGreaterThan(rows * 0.95)
   const texts = [

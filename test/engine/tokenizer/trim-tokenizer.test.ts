@@ -85,7 +85,14 @@ const kinds: Record<string, TokenizerFiles> = {
   WordPiece: filesOf(wordPiece),
 }
 
-function choose(files: TokenizerFiles, text: string, asked: Partial<KeptRequest>, rows?: number, named: number[] = []) {
+function choose(
+  files: TokenizerFiles,
+  text: string,
+  asked: Partial<KeptRequest>,
+  rows?: number,
+  named: number[] = [],
+  signal?: AbortSignal,
+) {
   const whole = tokenizerOf(files)
   const counts = new Float64Array(rows ?? whole.size)
   for (const id of whole.encode(text)) counts[id] = (counts[id] ?? 0) + 1
@@ -95,6 +102,7 @@ function choose(files: TokenizerFiles, text: string, asked: Partial<KeptRequest>
     counts,
     { target: { coverage: 1 }, prior: 0, scripts: [], ...asked },
     { rows: rows ?? whole.size, named },
+    signal,
   )
 }
 
@@ -125,9 +133,9 @@ function textsOf(): string[] {
   return [...cut, ...made, '', ' ']
 }
 
-describe.each(Object.entries(kinds))('%s', (_, files) => {
+describe.each(Object.entries(kinds))('%s', async (_, files) => {
   const whole = tokenizerOf(files)
-  const { kept } = choose(files, prose.slice(0, 4000), { target: { coverage: 0.9 } })
+  const { kept } = await choose(files, prose.slice(0, 4000), { target: { coverage: 0.9 } })
   const trimmed = new TrimmedTokenizer(whole, files, kept)
   const isKept = new Set(kept)
 
@@ -164,8 +172,8 @@ describe.each(Object.entries(kinds))('%s', (_, files) => {
     }
   })
 
-  it('keeps every token if all are asked for', () => {
-    const all = choose(files, prose, { target: { rows: tokensById(files.tokenizer).size } })
+  it('keeps every token if all are asked for', async () => {
+    const all = await choose(files, prose, { target: { rows: tokensById(files.tokenizer).size } })
     expect(all.kept).toEqual([...tokensById(files.tokenizer).keys()].sort((a, b) => a - b))
   })
 })
@@ -175,29 +183,29 @@ describe('the kept tokens', () => {
   const files = filesOf(makeByteLevel(merges))
   const idOf = (token: string) => (files.tokenizer.model as { vocab: Record<string, number> }).vocab[token] as number
 
-  it('are closed under the merges that build them, without which a counted token could never be reached', () => {
-    const { kept } = choose(files, ' there there', {})
+  it('are closed under the merges that build them, without which a counted token could never be reached', async () => {
+    const { kept } = await choose(files, ' there there', {})
     const own = ['th', 'Ġth', 'er', 'Ġther', 'Ġthere'].map(idOf)
     expect(kept.filter((id) => id > 256)).toEqual(own.sort((a, b) => a - b))
     const trimmed = new TrimmedTokenizer(tokenizerOf(files), files, kept)
     expect(trimmed.tokenizer.encode(' there')).toEqual([kept.indexOf(idOf('Ġthere'))])
   })
 
-  it('follow the merge that BPE itself uses where several make one token', () => {
+  it('follow the merge that BPE itself uses where several make one token', async () => {
     const tree = new MergeTree(merges.map((merge) => merge.split(' ') as [string, string]))
     expect(tree.partsOf('and').sort()).toEqual(['a', 'an', 'and', 'd', 'n'])
-    const { kept } = choose(files, ' and', {})
+    const { kept } = await choose(files, ' and', {})
     expect(kept).toContain(idOf('an'))
     expect(kept).not.toContain(idOf('nd'))
   })
 
-  it('are taken in the order of merges where the text says nothing, unless only counts are asked for', () => {
+  it('are taken in the order of merges where the text says nothing, unless only counts are asked for', async () => {
     const rows = 1 + 256 + 2
-    expect(choose(files, 'x', { target: { rows }, prior: 1000 }).kept.slice(-2)).toEqual([idOf('th'), idOf('Ġth')])
-    expect(choose(files, 'and and', { target: { rows } }).kept.slice(-2)).toEqual([idOf('an'), idOf('and')])
+    expect((await choose(files, 'x', { target: { rows }, prior: 1000 })).kept.slice(-2)).toEqual([idOf('th'), idOf('Ġth')])
+    expect((await choose(files, 'and and', { target: { rows } })).kept.slice(-2)).toEqual([idOf('an'), idOf('and')])
   })
 
-  it('hold bytes, special and template tokens, ids of the config and single characters below U+3000 whatever the text says', () => {
+  it('hold bytes, special and template tokens, ids of the config and single characters below U+3000 whatever the text says', async () => {
     const added = [
       { id: 267, content: '<tool>', special: false },
       { id: 268, content: '<unused1>', special: false },
@@ -207,34 +215,47 @@ describe('the kept tokens', () => {
     ]
     const base = makeByteLevel(['Ã ©', 'æ Ĺ', 'æĹ ¥', 'o n', 'Ġ on'], { added_tokens: added })
     const chat = filesOf(base, { chatTemplate: '<tool>{{ messages }} on' })
-    const found = choose(chat, 'x', {}, 272)
+    const found = await choose(chat, 'x', {}, 272)
     const tokens = tokensById(base)
     expect(found.kept.length).toBe(found.always)
     expect(found.kept.filter((id) => id > 256).map((id) => tokens.get(id))).toEqual(['Ã©', 'on', 'Ġon', '<tool>', '<|end|>'])
-    const han = choose(chat, 'x', { scripts: ['Han'] }, 272)
+    const han = await choose(chat, 'x', { scripts: ['Han'] }, 272)
     expect(han.kept.map((id) => tokens.get(id))).toContain('æĹ¥')
-    expect(() => choose(chat, '', { scripts: ['Klingon'] }, 272)).toThrow(/"Klingon" is not the Unicode name of a script/)
-    expect(choose(chat, 'x', {}, 272, [270, 300]).kept).toContain(270)
+    await expect(choose(chat, '', { scripts: ['Klingon'] }, 272)).rejects.toThrow(/"Klingon" is not the Unicode name of a script/)
+    expect((await choose(chat, 'x', {}, 272, [270, 300])).kept).toContain(270)
   })
 
-  it('are refused with the number to choose if fewer rows are asked for than always stay, or more than there are', () => {
-    expect(() => choose(files, 'x', { target: { rows: 100 } })).toThrow(/100 rows are fewer than the 257 that always stay.*at least 257/)
-    expect(() => choose(files, 'x', { target: { rows: 5000 } }, 6000)).toThrow(/5,000 rows are more than the 26\d tokens/)
-    expect(() => choose(files, '', {})).toThrow(/The text has no tokens/)
+  it('are refused with the number to choose if fewer rows are asked for than always stay, or more than there are', async () => {
+    await expect(choose(files, 'x', { target: { rows: 100 } })).rejects.toThrow(
+      /100 rows are fewer than the 257 that always stay.*at least 257/,
+    )
+    await expect(choose(files, 'x', { target: { rows: 5000 } }, 6000)).rejects.toThrow(/5,000 rows are more than the 26\d tokens/)
+    await expect(choose(files, '', {})).rejects.toThrow(/The text has no tokens/)
   })
 
-  it('leave out rows beyond the tokenizer', () => {
+  it('leave out rows beyond the tokenizer', async () => {
     // Two merges make one token, so one id before the end has no token either.
     const tokens = tokensById(files.tokenizer)
     expect(tokens.size).toBe(tokenizerOf(files).size - 1)
-    expect(choose(files, ' there and', { target: { rows: tokens.size }, prior: 1 }, 512).kept).toEqual(
+    expect((await choose(files, ' there and', { target: { rows: tokens.size }, prior: 1 }, 512)).kept).toEqual(
       [...tokens.keys()].sort((a, b) => a - b),
     )
   })
 
-  it('are refused for merges that mark where words go on', () => {
+  it('are no longer chosen once that is cancelled', async () => {
+    const letters = [...'abcdefghijklmnopqrstuvwxyz']
+    const pairs = letters.flatMap((first) => letters.map((second) => `${first} ${second}`))
+    const longer = (shorter: string[]) => shorter.flatMap((merge) => letters.map((letter) => `${merge.replace(' ', '')} ${letter}`))
+    const triples = longer(pairs)
+    const large = filesOf(makeByteLevel([...pairs, ...triples, ...longer(triples).slice(0, 100_000)]))
+    const cancelling = new AbortController()
+    setImmediate(() => cancelling.abort())
+    await expect(choose(large, 'x', { target: { rows: 300 } }, undefined, [], cancelling.signal)).rejects.toThrow(/abort/i)
+  })
+
+  it('are refused for merges that mark where words go on', async () => {
     const marked = { ...files.tokenizer, model: { ...(files.tokenizer.model as object), end_of_word_suffix: '</w>' } }
-    expect(() => choose(filesOf(marked), 'x', {})).toThrow(/marks where words continue or end/)
+    await expect(choose(filesOf(marked), 'x', {})).rejects.toThrow(/marks where words continue or end/)
   })
 })
 

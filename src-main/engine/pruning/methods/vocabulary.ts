@@ -12,6 +12,7 @@ import type { Windows } from '#engine/data/windows.ts'
 import type { Model } from '#engine/model/model.ts'
 import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
+import { regularPause } from '#engine/model/walk.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { describeRanking } from '#engine/tokenizer/describe-ranking.ts'
 import { chooseTokens, type KeptRequest, scriptPattern } from '#engine/tokenizer/kept-tokens.ts'
@@ -70,7 +71,6 @@ type Options = z.infer<typeof options>
 
 const comparingRows = 'Comparing numbers of rows'
 const readingAgain = 'Reading the text again'
-const pauseMilliseconds = 100
 
 export const vocabulary = defineMethod({
   id: 'vocabulary',
@@ -123,7 +123,8 @@ export const vocabulary = defineMethod({
     const on = { windows: content, ...asked }
     const { kept, always, covered, ranking } = await run.step({ kind: rankStep, label: 'kept rows', on }, async () => {
       const { counts } = text
-      const found = chooseTokens(files, tokenizer, counts, asked, { rows: spec.vocabulary, named: idsNamedBy(model.checkpoint.config) })
+      const sizes = { rows: spec.vocabulary, named: idsNamedBy(model.checkpoint.config) }
+      const found = await chooseTokens(files, tokenizer, counts, asked, sizes, run.signal)
       const shown = [
         { name: 'ranking text', counts, sample: firstOf(text.beginning) },
         ...[...declarations].map(([name, text]) => ({ name, counts: countOf(tokenizer, text, spec.vocabulary), sample: firstOf(text) })),
@@ -244,7 +245,7 @@ async function compareIds(
 ): Promise<{ equal: number; bytes: number }> {
   const isKept = new Set(trimmed.kept)
   let [equal, bytes] = [0, 0]
-  let pausedAt = performance.now()
+  const pauseIfDue = regularPause(signal)
   const total = Math.round(text.sampled * text.counts.reduce((sum, count, id) => sum + (count > 0 ? count * whole.bytesOf(id) : 0), 0))
   for await (const passage of text.passages()) {
     const own = whole.encode(passage)
@@ -254,11 +255,7 @@ async function compareIds(
       throw new EspalierError('internal', 'Text that the kept tokens cover was read differently without the others.')
     equal += found.equal
     bytes += found.bytes
-    if (performance.now() - pausedAt < pauseMilliseconds) continue
-    await new Promise(setImmediate)
-    signal.throwIfAborted()
-    progress(readingAgain, bytes, Math.max(bytes, total), 'bytes')
-    pausedAt = performance.now()
+    if (await pauseIfDue()) progress(readingAgain, bytes, Math.max(bytes, total), 'bytes')
   }
   return { equal, bytes }
 }

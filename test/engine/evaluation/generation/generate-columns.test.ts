@@ -110,7 +110,7 @@ test('a plan with fewer tokens answers with its own tokenizer, and equally where
   const counts = new Float64Array(tokenizer.size)
   for (const id of [...tokenizer.encode(prompt), ...(dense?.ids ?? [])]) counts[id] = 1
   const asked = { target: { coverage: 1 }, prior: 0, scripts: [] }
-  const { kept } = chooseTokens(await openTokenizerFiles(model.path), tokenizer, counts, asked, { rows: tokenizer.size, named: [] })
+  const { kept } = await chooseTokens(await openTokenizerFiles(model.path), tokenizer, counts, asked, { rows: tokenizer.size, named: [] })
   expect(kept.length).toBeLessThan(tokenizer.size - 50)
   // Beside the dense model, whose rows are read in the same operations.
   const [first, second] = await write([null, { ...densePlan(model.spec), vocabulary: { kept } }])
