@@ -1,3 +1,4 @@
+import { probabilityText } from '#contract/comparison/cell-text.ts'
 import { printable, printJson, printTable, showPercent } from './output/print.ts'
 import { commonFlags, commonHelp, readCount, readFlags } from './read-flags.ts'
 import { command } from './run-command.ts'
@@ -34,7 +35,7 @@ export const questions = command('questions', help, async (given) => {
       showPercent(one.second.value),
       one.gained,
       one.lost,
-      one.probability.toPrecision(3),
+      probabilityText(one.probability),
       `${showPercent(one.interval.low)} to ${showPercent(one.interval.high)}`,
     ]),
   )

@@ -38,6 +38,9 @@ export function shareText(share: number): string {
   return share < 0.5 ? '< 0.01 %' : '> 99.99 %'
 }
 
+/** Writes a p value as papers do: `0.012`, but `< 0.001` for all that are smaller. */
+export const probabilityText = (p: number): string => (p < 0.001 ? '< 0.001' : p.toFixed(3))
+
 /** Writes an error with two significant digits, and its value with the same decimal places. `12.3456, 0.5` becomes `12.35` and `0.50`. */
 export function withError(value: number, error: number): { value: string; error: string } {
   const rough = Number(Math.abs(error).toPrecision(2))

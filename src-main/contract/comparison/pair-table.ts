@@ -2,6 +2,7 @@ import type { RunEntry } from '../runs/runs.ts'
 import { isTimed } from '../runs/time/speed.ts'
 import { denseMethod } from '../titles.ts'
 import { upperFirst } from '../words.ts'
+import { probabilityText } from './cell-text.ts'
 import { whyResultsApart } from './comparable.ts'
 import { equalSeedsNotes, meansTexts, modelsText, shapeText } from './comparison-table.ts'
 import { type Difference, differenceOf } from './difference.ts'
@@ -72,7 +73,7 @@ export function pairTable(first: Group, second: Group): Table {
       meanCell(first, column),
       meanCell(second, column),
       difference ? { value: difference.value, low: difference.low, high: difference.high } : { value: null },
-      { value: difference?.probability ?? null },
+      { value: difference ? probabilityText(difference.probability) : null },
       { value: first.seeds === second.seeds ? first.seeds : `${first.seeds} and ${second.seeds}` },
       ...(isOneShape ? [] : [{ value: shapes[at] ?? '–' }]),
       { value: apart === null ? conclusion(difference, column) : `not compared: ${apart}` },

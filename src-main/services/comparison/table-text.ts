@@ -115,9 +115,17 @@ const slugOf = (name: string): string =>
     .replaceAll(/[^a-z0-9]+/g, '-')
     .replaceAll(/^-|-$/g, '')
 
-const latexSigns: Record<string, string> = { '±': '$\\pm$', '×/÷': '$\\times/\\div$', '×': '$\\times$', '−': '$-$', '∞': '$\\infty$' }
+const latexSigns: Record<string, string> = {
+  '±': '$\\pm$',
+  '×/÷': '$\\times/\\div$',
+  '×': '$\\times$',
+  '−': '$-$',
+  '∞': '$\\infty$',
+  '<': '$<$',
+  '>': '$>$',
+}
 
-const latexText = (text: string): string => escapeLatex(text).replaceAll(/×\/÷|[±×−∞]/g, (sign) => latexSigns[sign] ?? sign)
+const latexText = (text: string): string => escapeLatex(text).replaceAll(/×\/÷|[±×−∞<>]/g, (sign) => latexSigns[sign] ?? sign)
 
 const latexSpecials: Record<string, string> = { '\\': '\\textbackslash{}', '~': '\\textasciitilde{}', '^': '\\textasciicircum{}' }
 

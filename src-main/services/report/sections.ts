@@ -1,6 +1,6 @@
 import { diffWords } from 'diff'
 import { at } from '#contract/at.ts'
-import { cellText, formatNumber } from '#contract/comparison/cell-text.ts'
+import { cellText, formatNumber, probabilityText } from '#contract/comparison/cell-text.ts'
 import { apartTexts, comparableSets } from '#contract/comparison/comparable.ts'
 import type { ComparedRun, Comparison } from '#contract/comparison/compared-run.ts'
 import { comparedGroups, comparisonTable } from '#contract/comparison/comparison-table.ts'
@@ -219,7 +219,7 @@ export function flipsSection({ runs }: Comparison): Block[] {
       estimated(second),
       gained,
       lost,
-      probability.toPrecision(3),
+      probabilityText(probability),
       probability < noiseLevel ? 'differs' : 'within noise',
     ]),
   )

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { cellText, formatNumber, withError } from '#contract/comparison/cell-text.ts'
+import { cellText, formatNumber, probabilityText, withError } from '#contract/comparison/cell-text.ts'
 import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 
 test('numbers read well at every size', () => {
@@ -54,4 +54,15 @@ test('an error has two digits, and a value as many as its error allows', () => {
 
 test('parameters that each token meets are named active, not used by one token', () => {
   expect(subjectTitle('met by one token')).toBe('active for each token')
+})
+
+test('p values have three places, and none is smaller than 0.001', () => {
+  expect([1, 0.0312, 0.001, 0.000_99, 7.53e-15, 0].map(probabilityText)).toEqual([
+    '1.000',
+    '0.031',
+    '0.001',
+    '< 0.001',
+    '< 0.001',
+    '< 0.001',
+  ])
 })

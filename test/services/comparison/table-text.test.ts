@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { probabilityText } from '#contract/comparison/cell-text.ts'
 import { toCsv, toLatex, toMarkdown } from '#services/comparison/table-text.ts'
 import { scratchOfTest } from '../../fixtures/scratch.ts'
 
@@ -162,4 +163,11 @@ test.skipIf(tex === undefined)('LaTeX compiles unchanged with the package that i
   writeFileSync(join(folder, 'table.tex'), `\\documentclass{article}\n${needed}\n\\begin{document}\n${text}\n\\end{document}\n`)
   const flags = tex === 'tectonic' ? [] : ['-interaction=nonstopmode', '-halt-on-error']
   expect(() => execFileSync(tex ?? '', [...flags, 'table.tex'], { cwd: folder, stdio: 'ignore' })).not.toThrow()
+})
+
+test('a small p value reads the same in every format', () => {
+  const table = { columns: [{ label: 'p', numeric: true }], rows: [[{ value: probabilityText(7.53e-15) }]] }
+  expect(toCsv(table)).toBe('p\r\n< 0.001\r\n')
+  expect(toLatex(table)).toContain('$<$ 0.001 ')
+  expect(toMarkdown(table)).toMatch(/^\| (<|\\<|&lt;) 0\.001 \|$/m)
 })
