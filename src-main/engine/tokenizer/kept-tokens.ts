@@ -1,6 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
 import { isObject, type JsonObject } from '#engine/checkpoint/json.ts'
-import { regularPause } from '#engine/model/walk.ts'
 import { MergeTree, mergesOf } from './merge-tree.ts'
 import type { Tokenizer } from './tokenizer.ts'
 import type { TokenizerFiles } from './tokenizer-files.ts'
@@ -48,9 +47,8 @@ export async function chooseTokens(
   counts: Float64Array,
   { target, prior, scripts, texts = [] }: KeptRequest,
   { rows, named }: { rows: number; named: readonly number[] },
-  signal?: AbortSignal,
+  pauseIfDue: () => Promise<unknown> = async () => undefined,
 ): Promise<KeptTokens> {
-  const pauseIfDue = regularPause(signal)
   const tokens = tokensById(files.tokenizer)
   const buildOf = buildsOf(files, tokens, rows)
   const always = new Set<number>()

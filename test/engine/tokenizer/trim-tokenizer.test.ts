@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { JsonObject } from '#engine/checkpoint/json.ts'
+import { regularPause } from '#engine/model/walk.ts'
 import { chooseTokens, type KeptRequest } from '#engine/tokenizer/kept-tokens.ts'
 import { MergeTree } from '#engine/tokenizer/merge-tree.ts'
 import { TrimmedTokenizer } from '#engine/tokenizer/reread-windows.ts'
@@ -102,7 +103,7 @@ function choose(
     counts,
     { target: { coverage: 1 }, prior: 0, scripts: [], ...asked },
     { rows: rows ?? whole.size, named },
-    signal,
+    regularPause(signal),
   )
 }
 

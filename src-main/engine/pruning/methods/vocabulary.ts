@@ -124,7 +124,7 @@ export const vocabulary = defineMethod({
     const { kept, always, covered, ranking } = await run.step({ kind: rankStep, label: 'kept rows', on }, async () => {
       const { counts } = text
       const sizes = { rows: spec.vocabulary, named: idsNamedBy(model.checkpoint.config) }
-      const found = await chooseTokens(files, tokenizer, counts, asked, sizes, run.signal)
+      const found = await chooseTokens(files, tokenizer, counts, asked, sizes, regularPause(run.signal))
       const shown = [
         { name: 'ranking text', counts, sample: firstOf(text.beginning) },
         ...[...declarations].map(([name, text]) => ({ name, counts: countOf(tokenizer, text, spec.vocabulary), sample: firstOf(text) })),
