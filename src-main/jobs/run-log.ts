@@ -5,6 +5,7 @@ import { toErrorMessage } from '#contract/errors.ts'
 import { scoreOf } from '#contract/pruning/candidates.ts'
 import { heldOutName } from '#contract/pruning/recovery.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
+import { plural } from '#contract/words.ts'
 
 const largestLog = 10_000_000
 
@@ -122,7 +123,7 @@ function logLine(event: RunEvent, phase: string): string | undefined {
       return `MLP neurons kept: ${[...new Set(event.kept)].map(rounded).join(', ')} of ${rounded(event.of)}`
     case 'gates': {
       const { step, divergence, closed, reopened } = event.step
-      return `step ${step}: divergence ${rounded(divergence)}, ${closed} gates closed, ${reopened} reopened`
+      return `step ${step}: divergence ${rounded(divergence)}, ${plural(closed, 'gate')} closed, ${reopened} reopened`
     }
     case 'spectrum':
       return undefined

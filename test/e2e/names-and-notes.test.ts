@@ -257,3 +257,11 @@ test('generated answers are saved from their page', async () => {
     expect((await download).suggestedFilename()).toBe(name)
   }
 })
+
+test('an address with a tab that a run lacks shows its first tab, and one of no run says so as the heading of the page', async () => {
+  await go(page, `#/run/${await makeDraft('without recovery')}?tab=recovery`)
+  await page.getByRole('tab', { selected: true, name: 'Decisions' }).waitFor()
+  await go(page, '#/run/run-unknown')
+  await page.getByRole('heading', { level: 1, name: 'This run could not be loaded' }).waitFor()
+  expect(await page.getByRole('alert').textContent()).toContain('run-unknown')
+})
