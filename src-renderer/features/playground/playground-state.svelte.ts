@@ -6,12 +6,13 @@ import type { PromptSet, Transcript, TranscriptColumn, TranscriptEntry } from '#
 import { codePrompts, paperBeams, paperLength, paperPrompts } from '#contract/protocol.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
+import { isCodeModel } from '../../lib/code.ts'
 import { failureOf } from '../../lib/failure.ts'
 import { announce, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { stopAll } from '../../lib/schedule.ts'
-import { type Answers, answersOf, blindOrder, isCodeModel, takeEvents } from './answers.ts'
+import { type Answers, answersOf, blindOrder, takeEvents } from './answers.ts'
 import { keptPrompts, keptSampling } from './kept-prompts.ts'
 
 export const plainSampling: GenerationSettings['decoding'] = {

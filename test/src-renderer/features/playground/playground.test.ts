@@ -124,22 +124,6 @@ test('votes are counted per column; a tie of all counts for none of them', () =>
   ).toEqual([0, 2, 0])
 })
 
-describe('code', () => {
-  test('is known by its lines, so that prose with a semicolon is none', () => {
-    const python = 'def is_prime(n):\n    for d in range(2, n):\n        if n % d == 0:\n            return False'
-    const begun = 'def area(width, height):\n    return'
-    expect(['SELECT', begun, 'function f(a) {\n  return a;\n}', python].map(answers.looksLikeCode)).toEqual([true, true, true, true])
-    const prose =
-      'Import duties rose; so did prices.\nThe class of 1998 met again.\nI returned home.\nIt was late;\nall slept.\nThe end.\nOr not.'
-    expect(['', 'Who is Albert Einstein?', prose].map(answers.looksLikeCode)).toEqual([false, false, false])
-  })
-
-  test('is what a model was made for by its name', () => {
-    expect(['Qwen2.5-Coder-0.5B', 'starcoder2-3b', 'CodeLlama-7b'].map(answers.isCodeModel)).toEqual([true, true, true])
-    expect(['decoder-350m', 'encoder', 'SmolLM2-135M'].map(answers.isCodeModel)).toEqual([false, false, false])
-  })
-})
-
 test('prompts survive another screen, and what is damaged or not allowed is left alone', () => {
   const kept = new Map<string, string>()
   vi.stubGlobal('sessionStorage', {
