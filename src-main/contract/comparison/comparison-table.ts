@@ -8,7 +8,16 @@ import { bestOf, markOf, sparsityTolerance } from './best-results.ts'
 import { apartResults, apartText, comparableSets } from './comparable.ts'
 import type { ComparedRun } from './compared-run.ts'
 import { columnLabel, type MeasureColumn, measureColumns, measureOf } from './measure-columns.ts'
-import { groupEach, groupOverSeeds, hasSeveralSeeds, intervalOf, type MeasureOverSeeds, type SeedGroup, seedlessName } from './seeds.ts'
+import {
+  groupEach,
+  groupOverSeeds,
+  hasSeveralSeeds,
+  intervalOf,
+  type MeasureOverSeeds,
+  type SeedGroup,
+  seedlessName,
+  widest,
+} from './seeds.ts'
 import { seriesTitle, treatmentOf } from './series.ts'
 import type { Table, TableRow } from './table.ts'
 
@@ -117,12 +126,20 @@ export function meansTexts(groups: readonly Seeded[], columns: readonly MeasureC
     }),
   )
   const timed = cells.some(({ count, spread, hasInterval }) => count === 1 && spread !== null && !hasInterval)
-  const times = timed ? ['±: how far repeated timings differ.'] : []
+  const isUnbound = cells.some(({ count, factor, spread, hasInterval }) => count > 1 && factor && spread !== null && !hasInterval)
+  const signs = [
+    ...(isUnbound ? [`×/÷: the deviation over seeds, where the interval is wider than a factor of ${widest} up and down.`] : []),
+    ...(timed ? ['±: how far repeated timings differ.'] : []),
+  ]
   const ofSingle = cells.some(({ count, hasInterval }) => count === 1 && hasInterval)
+  const ofMeans = cells.some(({ count, hasInterval }) => count > 1 && hasInterval)
+  const over = ofMeans ? ', over seeds where there are several, else over windows or questions' : ' over windows or questions'
   const means = overSeedsText(cells)
-  if (means === null) return ofSingle ? ['Brackets: the 95 % interval over windows or questions.', ...times] : times
-  if (!ofSingle) return [`${means}, with the 95 % interval in brackets.`, ...times]
-  return [`${means}. Brackets: the 95 % interval, over seeds where there are several, else over windows or questions.`, ...times]
+  return [
+    ...(means === null ? [] : [ofMeans && !ofSingle ? `${means}, with the 95 % interval in brackets.` : `${means}.`]),
+    ...(ofSingle ? [`Brackets: the 95 % interval${over}.`] : []),
+    ...signs,
+  ]
 }
 
 /** Says which results count once although they were computed with several seeds. */

@@ -1,5 +1,5 @@
 import type { RunEntry } from '../runs/runs.ts'
-import { isTimed } from '../runs/time/speed.ts'
+import { isTimed, loadMeasure } from '../runs/time/speed.ts'
 import { denseMethod } from '../titles.ts'
 import { upperFirst } from '../words.ts'
 import { probabilityText } from './cell-text.ts'
@@ -35,6 +35,7 @@ export function pairTable(first: Group, second: Group): Table {
       first.measures.has(column.id) &&
       second.measures.has(column.id) &&
       !isTimed(column) &&
+      column.name !== loadMeasure.name &&
       column.unit !== 's' &&
       !counted.has(column.unit),
   )

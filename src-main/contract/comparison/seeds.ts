@@ -25,10 +25,13 @@ export function standardError({ spread, count, factor }: MeasureOverSeeds): numb
   return factor ? spread ** (1 / Math.sqrt(count)) : spread / Math.sqrt(count)
 }
 
+/** An interval that is a larger factor up and down bounds nothing: two perplexities that differ by a factor of two reach 82. */
+export const widest = 10
+
 /**
  * Returns the 95 % interval of a group's mean: Student's over seeds, or for a single run over its windows or questions. Null if nothing
- * shows how much the value varies, and for a single run's times, whose error is how far repeated timings differ. No measure is below 0, and
- * no share is above 1.
+ * shows how much the value varies, for a single run's times, whose error is how far repeated timings differ, and for perplexities beyond `widest`.
+ * No measure is below 0, and no share is above 1.
  */
 export function intervalOf({ runs, measures }: Pick<SeedGroup<RunEntry>, 'runs' | 'measures'>, id: string): Interval | null {
   const found = measures.get(id)
@@ -40,7 +43,7 @@ export function intervalOf({ runs, measures }: Pick<SeedGroup<RunEntry>, 'runs' 
   const units = count > 1 ? count : (taken?.on?.count ?? Number.POSITIVE_INFINITY)
   if (units < 2) return null
   const width = studentQuantile(0.975, units - 1)
-  if (factor) return { low: mean / error ** width, high: mean * error ** width }
+  if (factor) return error ** width > widest ? null : { low: mean / error ** width, high: mean * error ** width }
   const most = taken?.unit === 'share' ? 1 : Number.POSITIVE_INFINITY
   return { low: Math.max(0, mean - error * width), high: Math.min(most, mean + error * width) }
 }

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { tableTexts } from '#contract/comparison/cell-text.ts'
 import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { comparisonTable } from '#contract/comparison/comparison-table.ts'
 import { differenceOf } from '#contract/comparison/difference.ts'
@@ -231,6 +232,9 @@ test('a caption explains only what the table has, and repeated timings have no i
   expect(captionOf(...seeds)).toBe(
     'Results of tiny: perplexity (wikitext2) on 3 questions. Means, geometric for perplexities, over 2 seeds, with the 95 % interval in brackets.',
   )
+  const far = [0, 1].map((seed) => run(`${seed}`, { seed, measures: [measured(10 + 20 * seed)] }))
+  expect(tableTexts(comparisonTable(far, null, true))[0]?.at(-1)).toBe('17 ×/÷ 2.17')
+  expect(captionOf(...far)).toContain('×/÷: the deviation over seeds, where the interval is wider than a factor of 10 up and down.')
 })
 
 test('equal seeds are one result in tests too, so their agreement does not narrow an interval', () => {
