@@ -237,28 +237,28 @@ class RequestCheck {
 
   /** Refuses mixed types in a file that is too small for the model, or whose size the amount gives too. */
   async #checkMixed(): Promise<void> {
-    const { weights = '', method, amount, vocabulary } = this.#request
+    const { weights = '', method, amount, options, vocabulary } = this.#request
     const bytes = mixedBytes(weights)
     if (bytes === undefined) return
-    if (mixedBudget(amount)) {
-      if (vocabulary)
-        throw new EspalierError('usage', `${amountText(amount)} cannot be divided while rows of the vocabulary go first. Give a sparsity.`)
-      if (method === 'gates') return
+    const divides = mixedBudget(amount) !== undefined
+    if (divides && vocabulary)
+      throw new EspalierError('usage', `${amountText(amount)} cannot be divided while rows of the vocabulary go first. Give a sparsity.`)
+    if (divides && method !== 'gates')
       throw new EspalierError(
         'usage',
         `${titleOfMethod(method)} cannot divide ${amountText(amount)} between parts and bits. Choose Gates, or a sparsity.`,
       )
-    }
-    if (!isPlain(amount))
+    if (!divides && !isPlain(amount))
       throw new EspalierError(
         'usage',
         `The ${weightText(weights)} set the size of the file. Give a sparsity as the amount, or another type.`,
       )
+    // A pruned model may become smaller than the dense one, but how much is known only for gates, which may remove up to their most.
+    if (!divides && method !== denseMethod) return
     const { spec } = this.#model
-    // A pruned model may become smaller than this.
-    if (method !== denseMethod) return
+    const smallest = divides ? expectedPlans(spec, { method, amount: { sparsity: findMethod(method).range(spec, options).most } }) : []
     const bytesOf = (plan: Plan) => gguf.fileBytes({ model: this.#model, plan, method }, weights)
-    await requireMixedTypes({ model: this.#model, plan: densePlan(spec) }, bytes, bytesOf)
+    await requireMixedTypes(this.#model, [densePlan(spec), ...smallest], bytes, bytesOf)
   }
 
   /** Refuses a begin token that the model does not have. What `auto` decides is measured by the run. */

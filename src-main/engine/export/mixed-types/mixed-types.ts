@@ -2,6 +2,7 @@ import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { MixedTypes } from '#contract/pruning/mixed-types.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
+import { fileSizeText } from '#contract/runs/amount-text.ts'
 import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { columnCount } from '#engine/checkpoint/checkpoint.ts'
@@ -196,29 +197,39 @@ export function requireGradients(spec: DecoderSpec): void {
     )
 }
 
-/** Throws `infeasible` with the range of sizes if no types make a file that small. Reads no weights. */
-export async function requireMixedTypes(planned: Planned, bytes: number, bytesOf: (plan: Plan) => Promise<number>): Promise<void> {
-  requireGradients(planned.model.spec)
-  const { target, tensors } = ggufSources(planned, mix)
-  const matrices = tensors.filter(({ name, shape }) => isMatrix(name, shape, target.names))
-  const sizeWith = async (pick: (...sizes: number[]) => number): Promise<number> => {
-    const types = matrices.map(({ name, shape }) => {
-      const columns = columnCount(shape)
-      const candidates = typesFor(columns, name.startsWith('blk.'))
-      const size = pick(...candidates.map((type) => bytesOfValues(type, columns)))
-      return [name, candidates.find((type) => bytesOfValues(type, columns) === size)?.name ?? 'F16']
-    })
-    return bytesOf({ ...planned.plan, types: Object.fromEntries(types) })
+/** Throws `infeasible` with the range of sizes if no types make a file of one of these plans that small. Reads no weights. */
+export async function requireMixedTypes(
+  model: Planned['model'],
+  plans: readonly Plan[],
+  bytes: number,
+  bytesOf: (plan: Plan) => Promise<number>,
+): Promise<void> {
+  requireGradients(model.spec)
+  let [least, most] = [Number.POSITIVE_INFINITY, 0]
+  for (const plan of plans) {
+    least = Math.min(least, (await bytesOf(typedBySize({ model, plan }, Math.min))) + cardRoom)
+    if (bytes >= least) return
+    most = Math.max(most, await bytesOf(typedBySize({ model, plan }, Math.max)))
   }
-  const least = (await sizeWith(Math.min)) + cardRoom
-  if (bytes >= least) return
-  const most = await sizeWith(Math.max)
-  const [asked, from, to] = [bytes, least, most].map((size) => `${(size / 1e6).toFixed(1)} MB`)
+  const [asked, from, to] = [bytes, least, most].map(fileSizeText)
   throw new EspalierError(
     'infeasible',
     `No types make a file of ${asked}: this model's files of mixed types have ${from} to ${to}. Choose a size in that range.`,
     { range: { least, most } },
   )
+}
+
+/** The plan with the smallest or the largest type of each matrix. */
+function typedBySize(planned: Planned, pick: (...sizes: number[]) => number): Plan {
+  const { target, tensors } = ggufSources(planned, mix)
+  const matrices = tensors.filter(({ name, shape }) => isMatrix(name, shape, target.names))
+  const types = matrices.map(({ name, shape }) => {
+    const columns = columnCount(shape)
+    const candidates = typesFor(columns, name.startsWith('blk.'))
+    const size = pick(...candidates.map((type) => bytesOfValues(type, columns)))
+    return [name, candidates.find((type) => bytesOfValues(type, columns) === size)?.name ?? 'F16']
+  })
+  return { ...planned.plan, types: Object.fromEntries(types) }
 }
 
 /** Whether a tensor of a GGUF file is a matrix of attention, an MLP, the experts of a mixture, the embedding or the head. */

@@ -61,7 +61,7 @@ export async function mixWeights(
 ): Promise<{ result: MethodResult; mixed?: MixedTypes }> {
   if (text === undefined || mixedBytes(place.request.weights ?? '') === undefined) return { result }
   const { bytes, bytesOf } = sizesIn(place)
-  await requireMixedTypes({ model: place.model, plan: result.plan }, bytes, bytesOf)
+  await requireMixedTypes(place.model, [result.plan], bytes, bytesOf)
   const { plan, mixed } = await withMixRequest(place, result, text, mixTypes)
   place.note(
     `The types of ${mixed.tensors.length} matrices were chosen for a file of at most ${fileSizeText(mixed.bytes)}. Their errors are estimated to cost ${mixed.divergence.toFixed(4)} nats per token.`,
