@@ -30,8 +30,8 @@ export const widest = 10
 
 /**
  * Returns the 95 % interval of a group's mean: Student's over seeds, or for a single run over its windows or questions. Null if nothing
- * shows how much the value varies, for a single run's times, whose error is how far repeated timings differ, and for perplexities beyond `widest`.
- * No measure is below 0, and no share is above 1.
+ * shows how much the value varies, for a single run's times, whose error is how far repeated timings differ, and for perplexities beyond
+ * `widest`. No measure is below 0, and no share is above 1.
  */
 export function intervalOf({ runs, measures }: Pick<SeedGroup<RunEntry>, 'runs' | 'measures'>, id: string): Interval | null {
   const found = measures.get(id)

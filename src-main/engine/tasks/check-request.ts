@@ -256,9 +256,13 @@ class RequestCheck {
     // A pruned model may become smaller than the dense one, but how much is known only for gates, which may remove up to their most.
     if (!divides && method !== denseMethod) return
     const { spec } = this.#model
-    const smallest = divides ? expectedPlans(spec, { method, amount: { sparsity: findMethod(method).range(spec, options).most } }) : []
+    // Plans of gates are made only if the dense model does not fit, as a preview asks after each change.
+    function* plans(): Iterable<Plan> {
+      yield densePlan(spec)
+      if (divides) yield* expectedPlans(spec, { method, amount: { sparsity: findMethod(method).range(spec, options).most } })
+    }
     const bytesOf = (plan: Plan) => gguf.fileBytes({ model: this.#model, plan, method }, weights)
-    await requireMixedTypes(this.#model, [densePlan(spec), ...smallest], bytes, bytesOf)
+    await requireMixedTypes(this.#model, plans(), bytes, bytesOf)
   }
 
   /** Refuses a begin token that the model does not have. What `auto` decides is measured by the run. */

@@ -200,7 +200,7 @@ export function requireGradients(spec: DecoderSpec): void {
 /** Throws `infeasible` with the range of sizes if no types make a file of one of these plans that small. Reads no weights. */
 export async function requireMixedTypes(
   model: Planned['model'],
-  plans: readonly Plan[],
+  plans: Iterable<Plan>,
   bytes: number,
   bytesOf: (plan: Plan) => Promise<number>,
 ): Promise<void> {
