@@ -39,7 +39,11 @@ export class ModelsTable extends Table {
   )
   /** The number of models with this path, including removed models whose rows are kept. */
   readonly everAtPath: (path: string) => number = this.one('SELECT count(*) FROM models WHERE path = ?')
-  readonly list: () => StoredModel[] = this.all(`${selected} WHERE m.removed_at IS NULL ORDER BY m.created_at, m.id`, readModel)
+  /** The bundled model is the first, however late it was described. */
+  readonly list: () => StoredModel[] = this.all(
+    `${selected} WHERE m.removed_at IS NULL ORDER BY m.origin <> 'bundled', m.created_at, m.id`,
+    readModel,
+  )
   /** The names that a model at a path may not have. A removed model keeps its name if it has runs. */
   readonly namesBeside: (path: string) => string[] = this.all(`
     SELECT name FROM models WHERE path <> ? AND (removed_at IS NULL OR EXISTS (SELECT 1 FROM runs WHERE model = models.id))`)

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Transfer } from '#contract/models/models.ts'
 import { type History, openHistory } from '#db/history.ts'
+import { describedModel } from '../fixtures/described-model.ts'
 import { scratchOfTest } from '../fixtures/scratch.ts'
 
 let folder: string
@@ -41,4 +42,11 @@ test('only unfinished transfers of dead processes are orphans', () => {
   transfers.save(transfer('lost', 'running'), {}, 'dead', 2)
   transfers.save(transfer('busy', 'running'), {}, 'alive', 3)
   expect(transfers.orphans().map(({ transfer: { id } }) => id)).toEqual(['lost'])
+})
+
+test('the bundled model is the first, also if another was added before it was described', () => {
+  const common = { source: null, description: describedModel(), bytes: 1, parent: null, run: null }
+  history.models.insert({ ...common, id: 'a', name: 'mine', path: '/mine', origin: 'linked', createdAt: 1 })
+  history.models.insert({ ...common, id: 'b', name: 'Sample model', path: '/sample', origin: 'bundled', createdAt: 2 })
+  expect(history.models.list().map(({ name }) => name)).toEqual(['Sample model', 'mine'])
 })

@@ -114,10 +114,11 @@ test('archiving all leaves none in the queue, and its undo returns them to their
 test('the ring of a focused row is whole over the column that stays, and no line of the rows jumps there, after a reload too', async () => {
   await go(page, '#/runs')
   await page.reload()
+  await settle(page)
   const row = page.locator('tr[data-row="2"]')
-  await row.focus()
-  await page.keyboard.press('ArrowDown')
-  const focused = page.locator('tr[data-row="3"]')
+  await row.press('ArrowDown')
+  const focused = page.locator('tr[data-row="3"]:focus-visible')
+  await focused.waitFor()
   const rings = await focused.evaluate((element) => {
     const { borderBottomColor, boxShadow } = getComputedStyle(element.querySelector('th') as Element)
     return [getComputedStyle(element).outlineColor, borderBottomColor, boxShadow]
