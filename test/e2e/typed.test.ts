@@ -154,6 +154,37 @@ test('a typed size is asked for as it is, and kept over a reload', async () => {
   await page.getByRole('heading', { level: 1, name: /^Sample model at 4 MB/ }).waitFor()
 })
 
+test('a refused number is named, also 0 and below, and what was previewed before it is not shown as its own', async () => {
+  await go(page, '#/new')
+  await ready()
+  const size = page.getByRole('spinbutton', { name: 'File size in MB' })
+  for (const megabytes of ['0', '-1', '999999999']) {
+    await size.fill(megabytes)
+    await size.blur()
+    await page.getByText(new RegExp(`(No file of|smaller than) ${megabytes} MB`)).waitFor()
+    expect(await size.inputValue()).toBe(megabytes)
+  }
+  await number(/^Windows/).fill('0')
+  await number(/^Windows/).blur()
+  const preview = page.getByRole('complementary', { name: 'Preview' })
+  await preview.getByText('Windows of Calibration data is 0; it must be more than 0.').waitFor()
+  await preview.getByText(/^\d+ runs/).waitFor({ state: 'detached' })
+  await page.getByRole('button', { name: 'Start over' }).click()
+  await ready()
+})
+
+test('a copy of an experiment that does not exist is refused once, and the form can be used, also under another address', async () => {
+  await go(page, '#/new?from=nope')
+  await page.getByText('There is no experiment nope.').waitFor()
+  await ready()
+  await go(page, '#/new')
+  await page.getByText('There is no experiment nope.').waitFor({ state: 'detached' })
+  await ready()
+  await go(page, '#/nowhere')
+  await page.getByRole('heading', { level: 1, name: 'Models' }).waitFor()
+  expect(await page.title()).toBe('Models · Espalier')
+})
+
 test('a path is taken while it is typed, without leaving the field, and a folder is chosen by browsing', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'espalier-my code-'))
   await mkdir(join(folder, 'src'))

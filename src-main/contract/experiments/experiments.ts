@@ -96,7 +96,7 @@ export const preset = z.object({
 })
 
 /** What a quick answer is for: the largest GGUF file, or the lowest speed of writing. */
-export const quickTarget = z.union([z.object({ bytes: z.number().int().positive() }), z.object({ tokensPerSecond: z.number().positive() })])
+export const quickTarget = z.union([z.object({ bytes: z.number().int() }), z.object({ tokensPerSecond: z.number().positive() })])
 
 /** The sizes that a quick answer can be about: today's files of a model, and the smallest that pruning and quantising make of it. */
 export const quickSizes = z.object({

@@ -21,7 +21,7 @@ import { withoutShared } from './estimate-seconds.ts'
 import { exportExperiment, importExperiment } from './experiment-file.ts'
 import { combinationsOf, gridOfRun, overSeeds, type PlannedRun, runName } from './grid.ts'
 import { bestMethod, denseTypes, presetsFor } from './presets.ts'
-import { joinSizes, mostRemoved, quickGrids, quickName, quickSeconds, smallestType } from './quick-answer.ts'
+import { checkSize, joinSizes, mostRemoved, quickGrids, quickName, quickSeconds, smallestType } from './quick-answer.ts'
 
 export class ExperimentsService extends Service {
   readonly calls: Calls<'experiments'> = {
@@ -130,6 +130,7 @@ export class ExperimentsService extends Service {
   async #quick({ model: id, text, target }: Checked<'experiments.quick'>, signal?: AbortSignal): Promise<QuickAnswer> {
     const sizes = await this.#sizes(id)
     const { name, description } = this.parts.library.find(id)
+    if ('bytes' in target) checkSize(target.bytes, sizes)
     const mixes = 'bytes' in target && (await this.#mixesTypes(id, target.bytes, signal))
     const question = { model: { id, name, contextLength: description.shape.contextLength }, text, target, sizes, mixes }
     const grids = quickGrids(question)

@@ -95,10 +95,8 @@ const amountOf = (target: QuickTarget): Amount => ('bytes' in target ? { ...targ
 const amountFor = ({ target, mixes, sizes: { method } }: QuickQuestion): Amount =>
   mixes && 'bytes' in target && method === 'gates' ? { ...amountOf(target), type: `MIXED:${target.bytes}` } : amountOf(target)
 
-/** Chooses the types of pruned files that have to shrink to meet the target, and the unpruned files that meet it already. */
-function typesFor({ target, sizes, mixes }: QuickQuestion): Pick<Grid, 'weights' | 'rivals'> {
-  if (!('bytes' in target)) return { weights: [smallestType], rivals: ['Q4_0', 'Q3_K_M', 'Q2_K'] }
-  const { bytes } = target
+/** Throws if no file of the target's size can be made, or the model's file is as small already. */
+export function checkSize(bytes: number, sizes: QuickSizes): void {
   if (bytes < sizes.least)
     throw new EspalierError(
       'infeasible',
@@ -109,6 +107,12 @@ function typesFor({ target, sizes, mixes }: QuickQuestion): Pick<Grid, 'weights'
       'infeasible',
       `The file of the model is smaller than ${inMegabytes(bytes, Math.round)} MB already. Choose ${inMegabytes(sizes.today, Math.floor)} MB or less.`,
     )
+}
+
+/** Chooses the types of pruned files that have to shrink to meet the target, and the unpruned files that meet it already. */
+function typesFor({ target, sizes, mixes }: QuickQuestion): Pick<Grid, 'weights' | 'rivals'> {
+  if (!('bytes' in target)) return { weights: [smallestType], rivals: ['Q4_0', 'Q3_K_M', 'Q2_K'] }
+  const { bytes } = target
   const sizeOf = (type: GgufType) => sizes.files.find(({ types }) => types.includes(type))?.bytes ?? 0
   const shrinking = prunedTypes.filter((type) => sizeOf(type) > bytes * (1 + sameSize))
   // A larger type has to lose more of the model, so only the smallest that still has to shrink is pruned.

@@ -1,4 +1,4 @@
-import type { ErrorMessage } from '#contract/errors.ts'
+import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { GridInput, GridPreview, Preset } from '#contract/experiments/experiments.ts'
 import { type ModelEntry, smallerSiblings } from '#contract/models/models.ts'
 import { isPlain } from '#contract/runs/amount-text.ts'
@@ -116,8 +116,19 @@ export class DraftState {
     const model = this.#firstModel
     if (model) this.presets = await call('experiments.presets', { model: model.id })
     this.#firstPresets = this.presets
-    if (from) return { ...fromGrid(await call('experiments.grid', { id: from })), name }
+    const copied = from ? await this.#copyOf(from) : null
+    if (copied) return { ...copied, name }
     return model && catalogue.value ? defaultDraft(catalogue.value, model.id, this.presets) : emptyDraft()
+  }
+
+  /** The form that makes a run or an experiment again; null if there is none, which is said. */
+  async #copyOf(id: string): Promise<Draft | null> {
+    try {
+      return fromGrid(await call('experiments.grid', { id }))
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown)
+      return null
+    }
   }
 
   get #origin(): string {
@@ -310,15 +321,20 @@ export class DraftState {
     )
   }
 
+  /** The last preview; null while what was asked for is refused, as the last one is of another draft then. */
+  get shownPreview(): GridPreview | null {
+    return this.preview.problem ? null : this.preview.value
+  }
+
   /** Names the first combination that is out of reach, and says what to choose instead. */
   get limit(): string | null {
-    const combination = this.preview.value?.combinations.find(({ feasible }) => !feasible)
+    const combination = this.shownPreview?.combinations.find(({ feasible }) => !feasible)
     return combination ? `${combination.name}: ${limitText(combination)}` : null
   }
 
   /** The problems of the preview, which name fields as the form does. */
   get problems(): Problem[] {
-    return (this.preview.value?.problems ?? []).map((problem) => ({ ...problem, message: nameField(problem, this.#optionOf) }))
+    return (this.shownPreview?.problems ?? []).map((problem) => ({ ...problem, message: nameField(problem, this.#optionOf) }))
   }
 
   problemOf(field: string): string | null {

@@ -3,7 +3,7 @@ import { enoughWindows } from '#contract/comparison/verdict-sentence.ts'
 import { grid as gridSchema, type QuickSizes, type QuickTarget } from '#contract/experiments/experiments.ts'
 import { parseOptions } from '#engine/pruning/method.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
-import { joinSizes, quickGrids, quickName } from '#services/experiments/quick-answer.ts'
+import { checkSize, joinSizes, quickGrids, quickName } from '#services/experiments/quick-answer.ts'
 
 const outline = (type: string, bytes: number | null) => ({ format: 'gguf', type, bytes, keyValueBytes: 1, notes: [], problem: null })
 const sizes: QuickSizes = {
@@ -33,8 +33,12 @@ test('a file is pruned in the smallest type that still has to shrink, against th
   expect(typesAt(450e6)).toEqual([['Q8_0'], ['Q4_K_M', 'Q2_K']])
   // None fits, so the smallest shows what quantising reaches.
   expect(typesAt(300e6)).toEqual([['Q4_K_M'], ['Q2_K']])
-  expect(() => typesAt(200e6)).toThrow('No file of 200 MB can be made. Choose 250 MB or more.')
-  expect(() => typesAt(2e9)).toThrow('The file of the model is smaller than 2000 MB already. Choose 1000 MB or less.')
+})
+
+test('a size that no file can have is refused with the sizes that can be made', () => {
+  for (const bytes of [200e6, 0, -1e6])
+    expect(() => checkSize(bytes, sizes)).toThrow(`No file of ${bytes / 1e6} MB can be made. Choose 250 MB or more.`)
+  expect(() => checkSize(2e9, sizes)).toThrow('The file of the model is smaller than 2000 MB already. Choose 1000 MB or less.')
 })
 
 test('where types can be mixed, gates divide the bytes and the unpruned model in mixed types of that size is the first rival', () => {

@@ -35,9 +35,7 @@ export class QuickState {
 
   readonly target: QuickTarget | null = $derived(
     this.kind === 'size'
-      ? this.bytes > 0
-        ? { bytes: Math.round(this.bytes) }
-        : null
+      ? { bytes: Math.round(this.bytes) }
       : this.tokensPerSecond === null
         ? null
         : { tokensPerSecond: this.tokensPerSecond },
