@@ -30,6 +30,16 @@ export interface ScatterPoint extends SeriesStyle {
   factor?: boolean
   /** Only points of equal sets can be compared, so each set has a front of its own. */
   set?: number
+  /** Where there are several models: the dashes of its line, and whether its mark is hollow. */
+  dashes?: string
+  hollow?: boolean
+}
+
+/** A horizontal line at a value of y, such as the baseline's. */
+export interface ReferenceLine {
+  value: number
+  label: string
+  dashes?: string
 }
 
 /** A symbol turned by an angle in radians. */
@@ -122,6 +132,20 @@ export function separate<P extends { px: number; py: number }>(marks: readonly P
 /** About the width of a letter and the height of a line of a chart's text, in pixels. */
 const [letterWidth, lineHeight] = [6.5, 14]
 
+/** Where the labels of horizontal lines end: each hides neither a mark nor a label before it. */
+export function labelPlaces(
+  lines: readonly { label: string; at: number }[],
+  marks: readonly { px: number; py: number }[],
+  box: { left: number; right: number; bottom: number },
+): { x: number; y: number }[] {
+  const taken = [...marks]
+  return lines.map(({ label, at }) => {
+    const place = labelPlace(label, at, taken, box)
+    for (let px = place.x; px > place.x - letterWidth * label.length; px -= hiding) taken.push({ px, py: place.y - hiding })
+    return place
+  })
+}
+
 /** Where the label of a horizontal line ends: above the line at its right, or else below it, or further left, where it hides no mark. */
 export function labelPlace(
   label: string,
@@ -139,11 +163,12 @@ export function labelPlace(
 }
 
 /** The points of each line, sorted by x. */
-export function seriesLines<P extends ScatterPoint>(points: readonly P[]): { id: string; color: string; points: P[] }[] {
+export function seriesLines<P extends ScatterPoint>(points: readonly P[]): { id: string; color: string; dashes: string; points: P[] }[] {
   const groups = Map.groupBy(points, ({ line, series }) => line ?? series)
   return [...groups].map(([id, members]) => ({
     id,
     color: members[0]?.color ?? '',
+    dashes: members[0]?.dashes ?? '',
     points: [...members].sort((a, b) => a.x - b.x),
   }))
 }

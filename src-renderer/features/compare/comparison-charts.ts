@@ -54,13 +54,50 @@ export function valueOn(subject: Subject, axis: string): number | null {
   return subject.measures.get(axis)?.mean ?? null
 }
 
+/** Models are told apart by the dashes of their lines, and all after the first by hollow marks. */
+const modelDashes = ['', '6 4', '2 3', '9 3 2 3'] as const
+
+const modelOf = ({ runs }: Subject): string => `${at(runs, 0).model.id} ${at(runs, 0).fingerprint}`
+export const isUnpruned = ({ runs }: Subject): boolean => runs.some(({ baseline }) => baseline)
+
+export const modelsOf = (subjects: readonly Subject[]): string[] => [...new Set(subjects.map(modelOf))]
+
+export function modelStyle(subject: Subject, models: readonly string[]): { dashes: string; hollow: boolean } {
+  const index = models.indexOf(modelOf(subject))
+  return { dashes: modelDashes[index % modelDashes.length] ?? '', hollow: index > 0 }
+}
+
+/** Says whose marks are filled and whose are hollow. Empty for a single model. */
+export function modelsNote(subjects: readonly Subject[], models: readonly string[]): string {
+  if (models.length < 2) return ''
+  const [filled, ...hollow] = models.map((model) => subjects.find((subject) => modelOf(subject) === model)?.runs[0]?.model.name)
+  return `Filled marks: ${filled}; hollow: ${hollow.join(', ')}.`
+}
+
+/** What is drawn as a line across: the pinned baseline, and if it is unpruned, the unpruned result of each other model. */
+export function baselinesOf(subjects: readonly Subject[], y: string): Subject[] {
+  const measured = subjects.filter((subject) => valueOn(subject, y) !== null)
+  const pinned = measured.find(({ baseline }) => baseline)
+  if (!pinned) return []
+  const others = isUnpruned(pinned) ? measured.filter((subject) => isUnpruned(subject) && modelOf(subject) !== modelOf(pinned)) : []
+  return [
+    pinned,
+    ...Map.groupBy(others, modelOf)
+      .values()
+      .flatMap(([first]) => (first ? [first] : [])),
+  ]
+}
+
 /** The points of the scatter; size shows a third measure, such as tokens per second. */
 export function scatterPoints(
   subjects: readonly Subject[],
   x: string,
   y: string,
   size: string,
-  { styleOf, setOf }: { styleOf: (subject: Subject) => SeriesStyle; setOf: (subject: Subject) => number },
+  {
+    styleOf,
+    setOf,
+  }: { styleOf: (subject: Subject) => SeriesStyle & Pick<ScatterPoint, 'dashes' | 'hollow'>; setOf: (subject: Subject) => number },
 ): ScatterPoint[] {
   const sizes = subjects.flatMap((subject) => valueOn(subject, size) ?? [])
   const largest = Math.max(...sizes, 0)

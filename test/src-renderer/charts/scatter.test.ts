@@ -6,6 +6,7 @@ import {
   frontsOf,
   isShown,
   labelPlace,
+  labelPlaces,
   markPath,
   nearestPoint,
   type ScatterPoint,
@@ -134,4 +135,11 @@ test('the label of a line leaves its place above the right end where it would hi
   expect(further.x).toBeGreaterThan(500)
   const everywhere = Array.from({ length: 26 }, (_, i): [number, number] => [50 + 20 * i, 200])
   expect(place(...everywhere), 'nowhere free').toEqual({ x: 550, y: 195 })
+})
+
+test('labels of two lines close to each other do not overlap', () => {
+  const lines = [200, 203].map((at) => ({ label: 'dense 7.090', at }))
+  const [first, second] = labelPlaces(lines, [], { left: 50, right: 550, bottom: 250 })
+  expect(first).toEqual({ x: 550, y: 195 })
+  expect(Math.abs((second?.y ?? 0) - 195) >= 14 || (second?.x ?? 0) < 480).toBe(true)
 })

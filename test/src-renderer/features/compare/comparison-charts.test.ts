@@ -1,6 +1,14 @@
 import { expect, test } from 'vitest'
 import type { Front, WorthRow } from '#contract/comparison/worth.ts'
-import { shownFront, worthPoints } from '../../../../src-renderer/features/compare/comparison-charts.ts'
+import {
+  baselinesOf,
+  modelStyle,
+  modelsNote,
+  modelsOf,
+  shownFront,
+  worthPoints,
+} from '../../../../src-renderer/features/compare/comparison-charts.ts'
+import type { Subject } from '../../../../src-renderer/features/compare/subjects.ts'
 
 const front = (kind: string, decides: boolean): Front => ({ kind, measure: 'perplexity', decides, elsewhere: false, rows: [], apart: [] })
 
@@ -31,4 +39,28 @@ test('pruned files have the shape of their treatment, rivals one of their own, a
     ['2SSP-id', 'circle', 5, 30],
     ['repaired-id', 'star', 5, 30],
   ])
+})
+
+test('of several models, each has a line of its own across the chart, with the dashes of its marks', () => {
+  const subject = (id: string, model: string, isDense: boolean, pinned = false) =>
+    ({
+      id,
+      baseline: pinned,
+      runs: [{ model: { id: model, name: `${model} name` }, fingerprint: 'f', baseline: isDense }],
+      measures: new Map(id === 'unmeasured' ? [] : [['perplexity', { mean: 7 }]]),
+    }) as unknown as Subject
+  const [dense, pruned] = [subject('dense', 'a', true, true), subject('pruned', 'a', false)]
+  const [other, otherPruned, unmeasured] = [subject('other', 'b', true), subject('b pruned', 'b', false), subject('unmeasured', 'b', true)]
+  const all = [dense, pruned, unmeasured, other, otherPruned]
+  const lines = (subjects: Subject[]) => baselinesOf(subjects, 'perplexity').map(({ id }) => id)
+  expect(lines(all)).toEqual(['dense', 'other'])
+  const pinned = { ...pruned, baseline: true }
+  expect(lines([pinned, { ...dense, baseline: false }, other]), 'a pruned run is pinned').toEqual(['pruned'])
+
+  const models = modelsOf(all)
+  const styles = all.map((one) => modelStyle(one, models))
+  expect(styles[0], 'the first model looks as if it were alone').toEqual({ dashes: '', hollow: false })
+  expect([styles[1], styles[4]]).toEqual([styles[0], styles[3]])
+  expect(styles[3]?.dashes).not.toBe(styles[0]?.dashes)
+  expect([modelsNote(all, models), modelsNote([dense], modelsOf([dense]))]).toEqual(['Filled marks: a name; hollow: b name.', ''])
 })
