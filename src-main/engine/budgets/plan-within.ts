@@ -3,6 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { FileBudget, RunRequest, SpeedBudget } from '#contract/runs/run-request.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { type KeptAnswers, oncePerModel } from '#engine/checkpoint/once-per-model.ts'
 import type { Described } from '#engine/export/format.ts'
 import { budgetFor, type CostLimit } from '#engine/pruning/budget.ts'
 import { type MethodInput, type MethodResult, parseOptions } from '#engine/pruning/method.ts'
@@ -91,27 +92,25 @@ export async function planAtSpeed(
 type FileRange = Pick<FoundSparsity, 'least' | 'most'>
 type Asked = Pick<RunRequest, 'method' | 'amount' | 'options' | 'weights' | 'vocabulary'>
 
+const foreseen: KeptAnswers<FoundSparsity> = new WeakMap()
+const ranges: KeptAnswers<FileRange | null> = new WeakMap()
+
 /**
  * Finds the sparsity that meets a budget, and the range of sizes that the method can reach. Throws `infeasible` with this range if the
  * budget is outside of it.
  */
-export async function foreseeBudget(model: Described['model'], asked: Asked, budget: FileBudget): Promise<FoundSparsity> {
-  const { method, options, vocabulary } = asked
-  const cost = fileCost(model, method, typedBudget(budget, asked), likelyRows(model.spec, vocabulary))
-  return findSparsity(model.spec, { method, options: parseOptions(findMethod(method), options) }, cost)
+export function foreseeBudget(model: Described['model'], asked: Asked, budget: FileBudget): Promise<FoundSparsity> {
+  const { method, options, vocabulary = null, weights = null } = asked
+  return oncePerModel(foreseen, model.checkpoint, [method, options, vocabulary, weights, budget], async () => {
+    const cost = fileCost(model, method, typedBudget(budget, asked), likelyRows(model.spec, asked.vocabulary))
+    return findSparsity(model.spec, { method, options: parseOptions(findMethod(method), options) }, cost)
+  })
 }
 
-const ranges = new WeakMap<object, Map<string, Promise<FileRange | null>>>()
-
-/** The range of sizes of a method's GGUF files in the weight type of a request; null if GGUF cannot hold them. Results are kept. */
+/** The range of sizes of a method's GGUF files in the weight type of a request; null if GGUF cannot hold them. */
 export function ggufRange({ name, checkpoint, spec }: Described['model'], asked: Omit<Asked, 'amount'>): Promise<FileRange | null> {
   const { method, options, vocabulary = null, weights = null } = asked
-  const known = ranges.get(checkpoint) ?? new Map<string, Promise<FileRange | null>>()
-  ranges.set(checkpoint, known)
-  const key = JSON.stringify([method, options, vocabulary, weights])
-  const found = known.get(key) ?? rangeOf({ name, checkpoint, spec }, asked)
-  known.set(key, found)
-  return found
+  return oncePerModel(ranges, checkpoint, [method, options, vocabulary, weights], () => rangeOf({ name, checkpoint, spec }, asked))
 }
 
 async function rangeOf(model: Described['model'], asked: Omit<Asked, 'amount'>): Promise<FileRange | null> {

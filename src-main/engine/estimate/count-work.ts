@@ -20,6 +20,7 @@ import {
 } from '#contract/runs/time/progress.ts'
 import { denseMethod, isAblation, mixedBytes, selfWritten, type TaskId, type WrittenTaskId } from '#contract/titles.ts'
 import { presentParameters, stackParameters } from '#engine/architectures/count-parameters.ts'
+import { type KeptAnswers, oncePerModel } from '#engine/checkpoint/once-per-model.ts'
 import { beginPhase, beginTokenOf, beginWork } from '#engine/evaluation/begin-token.ts'
 import { referenceInference } from '#engine/evaluation/inference.ts'
 import { lengthsUpTo, needleTexts } from '#engine/evaluation/long-context.ts'
@@ -34,8 +35,8 @@ import { measuringSensitivity, mixedWindows, pricingTypes } from '#engine/export
 import { divideMemory } from '#engine/model/model.ts'
 import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
-import { budgetFor } from '#engine/pruning/budget.ts'
-import { addPasses, type Method, parseOptions } from '#engine/pruning/method.ts'
+import { type Budget, budgetFor } from '#engine/pruning/budget.ts'
+import { addPasses, type Method, type MethodPhase, parseOptions } from '#engine/pruning/method.ts'
 import { rowsOf } from '#engine/pruning/methods/vocabulary.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
@@ -191,9 +192,12 @@ const [reading, starting] = [1, 1]
  * windows.
  */
 export async function workOf(model: WorkModel, request: RunRequest): Promise<Work> {
-  const vocabulary = request.vocabulary ? rowsOf(model.spec, request.vocabulary) : model.spec.vocabulary
-  return new RequestWork(new PhaseCounts({ ...model, spec: { ...model.spec, vocabulary } }, request)).describe()
+  const spec = request.vocabulary ? { ...model.spec, vocabulary: rowsOf(model.spec, request.vocabulary) } : model.spec
+  return new RequestWork(new PhaseCounts({ ...model, spec }, request)).describe()
 }
+
+/** Phases of methods. A search is counted by drawing its candidates, which requests that differ only in repair or type share. */
+const methodPhases: KeptAnswers<MethodPhase[]> = new WeakMap()
 
 /** What mixed types are assumed to remove, if anything. How much pays is known once the run has priced it, and changes the time little. */
 const usualRemoval = { sparsity: 0.25 }
@@ -275,12 +279,18 @@ class RequestWork {
       ? { windows: 0, tokens: calibration.sequenceLength }
       : await this.#counts.count({ ...calibration, windows: wanted })
     const reading = readsAll ? await this.#counts.countingOf(calibration) : this.#counts.readingOf(windows * tokens)
-    const work = await method.work(spec, budget, options, windows)
+    const work = await this.#phasesOf(method, budget, options, windows)
     const phases = work.map((phase) => this.#counts.timed(phase, 'pruning', tokens))
     const [trying, checking] = this.#timing()
     const repairs = repair ? await this.#repair(repair, outline) : []
     const recoveries = recover ? await this.#recovery(recover) : []
     return this.#shared([...ranking, reading, ...trying, ...phases, ...checking, ...repairs, ...recoveries])
+  }
+
+  #phasesOf(method: Method, budget: Budget, options: Record<string, unknown>, windows: number): Promise<MethodPhase[]> {
+    const { spec, checkpoint } = this.#counts.model
+    const question = [method.id, spec.vocabulary, budget, options, windows]
+    return oncePerModel(methodPhases, checkpoint, question, async () => method.work(spec, budget, options, windows))
   }
 
   /** What is assumed to be removed, where the run finds it out. A speed is asked for between that of the dense model and the fastest. */

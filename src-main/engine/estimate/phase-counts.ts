@@ -171,8 +171,8 @@ async function bytesOf(source: string, localFolder: string | undefined): Promise
 /** Counting stops at this many tokens. */
 const mostTokens = 2 ** 21
 
-/** Window counts of earlier calls, by model, file and window length. */
-const counts = new Map<string, number>()
+/** Window counts of earlier calls, and how many windows were wanted, by model, file and window length. */
+const counts = new Map<string, { windows: number; cap: number }>()
 
 /** The number of windows that a text gives, and the tokens of each window. */
 async function countWindows(
@@ -195,13 +195,14 @@ async function windowsOf(
   const path = isBundledId(source) ? locateBundled(source) : source
   const found = await stat(path).catch(() => undefined)
   const cap = Math.min(most, Math.ceil(mostTokens / sequenceLength))
-  const key = `${modelPath} ${path} ${found?.size} ${found?.mtimeMs} ${sequenceLength} ${cap} ${localFolder} ${split?.part} ${split?.seed}`
+  const key = `${modelPath} ${path} ${found?.size} ${found?.mtimeMs} ${sequenceLength} ${localFolder} ${split?.part} ${split?.seed}`
   const known = counts.get(key)
-  if (known !== undefined) return known
+  // A text that gave fewer windows than were wanted has no more.
+  if (known && (known.windows < known.cap || cap <= known.cap)) return Math.min(known.windows, cap)
   const { windows } = await readData({ spec }, tokenizer, { source, sequenceLength, windows: cap, ...(split ? { split } : {}) }, 0, {
     localFolder,
   })
-  counts.set(key, windows.length)
+  counts.set(key, { windows: windows.length, cap })
   for (const old of counts.keys()) if (counts.size > 200) counts.delete(old)
   return windows.length
 }

@@ -172,14 +172,9 @@ export function divideMemory(
   return { vocabularyStays, left, storeBytes: left - workspaceBytes, workspaceBytes }
 }
 
-/** Throws if this much memory is not enough even for streaming the model. Reads headers only. */
-export async function checkMemory(path: string, memoryBytes = usualMemory()): Promise<void> {
-  const { checkpoint, spec } = await openSpec(path)
-  try {
-    new WeightStore(checkpoint, spec, divideMemory(spec, memoryBytes, leastBytes(checkpoint, spec)).storeBytes).dispose()
-  } finally {
-    await checkpoint.close()
-  }
+/** Throws if this much memory is not enough even for streaming the model. Reads nothing. */
+export function checkMemory({ checkpoint, spec }: Pick<OpenSpec, 'checkpoint' | 'spec'>, memoryBytes = usualMemory()): void {
+  new WeightStore(checkpoint, spec, divideMemory(spec, memoryBytes, leastBytes(checkpoint, spec)).storeBytes).dispose()
 }
 
 /**

@@ -69,13 +69,12 @@ const mostCounted = 16_384
 /** Previews requests: what each would remove and need, and its problems. Reads no weights and computes nothing. */
 export async function checkRequests(requests: readonly RunRequest[]): Promise<RequestPreview[]> {
   const models = new Map<string, Promise<Outside>>()
-  // The runs of a grid share their texts, so each text is checked only once.
-  const answers = new Map<string, Promise<Problem[]>>()
+  const shared: Shared = { answers: new Map(), plans: new LatestPlans() }
   const previews: RequestPreview[] = []
   for (const request of requests) {
     const opened = models.get(request.model) ?? openOutside(request.model)
     models.set(request.model, opened)
-    previews.push(await new RequestCheck(request, await opened, answers).check())
+    previews.push(await new RequestCheck(request, await opened, shared).check())
   }
   return previews
 }
@@ -101,7 +100,8 @@ async function withSparsity(model: Outside, request: RunRequest): Promise<RunReq
 
 /** The memory that a request's run needs, as its preview says. Reads no text. */
 export async function memoryOfRequest(request: RunRequest): Promise<number> {
-  return new RequestCheck(request, { ...(await describeOutside(request.model)), tokenizer: undefined }, new Map()).countMemory()
+  const model = { ...(await describeOutside(request.model)), tokenizer: undefined }
+  return new RequestCheck(request, model, { answers: new Map(), plans: new LatestPlans() }).countMemory()
 }
 
 async function openOutside(path: string): Promise<Outside> {
@@ -120,9 +120,47 @@ interface Chosen {
   readonly options: Record<string, unknown>
 }
 
+/** What the requests of a grid share, so that it is found once. */
+interface Shared {
+  /** Results of checks of texts and questions, by what was checked. */
+  readonly answers: Map<string, Promise<Problem[]>>
+  readonly plans: LatestPlans
+}
+
+/**
+ * The likely plans of requests, and their sizes in each format. Those of gates take seconds and megabytes. Requests that differ only in their
+ * repair, weight type or measures share them and come one after another, so only the latest plans are kept.
+ */
+class LatestPlans {
+  #key = ''
+  #plans: Plan[] = []
+  readonly #sizes = new Map<string, Promise<FormatOutline[]>>()
+
+  of({ path, spec }: Outside, { method, amount, options, vocabulary }: RunRequest): Plan[] {
+    const key = JSON.stringify([path, method, amount, options, vocabulary])
+    if (key === this.#key) return this.#plans
+    this.#plans = expectedPlans(spec, { method, amount, options, ...(vocabulary ? { vocabulary } : {}) })
+    this.#key = key
+    this.#sizes.clear()
+    return this.#plans
+  }
+
+  sizes(model: Outside, request: RunRequest): Promise<FormatOutline[]> {
+    const plans = this.of(model, request)
+    const { weights = '' } = request
+    const { spec, checkpoint } = model
+    const found =
+      this.#sizes.get(weights) ??
+      outlineLikely({ spec, checkpoint }, plans, Object.keys(formatTitles), weights ? [weights] : previewedTypes)
+    this.#sizes.set(weights, found)
+    return found
+  }
+}
+
 class RequestCheck {
   #request: RunRequest
   readonly #model: Outside
+  readonly #plans: LatestPlans
   readonly #checks: DataChecks
   #feasibleRange: RequestPreview['feasibleRange'] = null
   #repairBytes = 0
@@ -130,9 +168,10 @@ class RequestCheck {
   #recoveryBytes = 0
   #fileRange: RequestPreview['fileRange'] = null
 
-  constructor(request: RunRequest, model: Outside, answers: Map<string, Promise<Problem[]>>) {
+  constructor(request: RunRequest, model: Outside, { answers, plans }: Shared) {
     this.#request = request
     this.#model = model
+    this.#plans = plans
     this.#checks = new DataChecks(request, model, answers)
   }
 
@@ -142,7 +181,7 @@ class RequestCheck {
     await this.#try('vocabulary', async () => requireTrimmable(this.#request, this.#model))
     const possible = await this.#possible()
     const amount = possible?.outline
-    await this.#try('memoryBytes', () => checkMemory(this.#model.path, memoryBytes))
+    await this.#try('memoryBytes', async () => checkMemory(this.#model, memoryBytes))
     await this.#try('precision', () => this.#checkPrecision())
     await this.#try('weights', () => this.#checkMixed())
     await this.#try('beginToken', () => this.#checkBegin())
@@ -200,7 +239,7 @@ class RequestCheck {
     const { spec } = this.#model
     const { method } = this.#request
     if (method === denseMethod || isAblation(method) || isInspection(method) || this.#checks.problems.length > 0) return [spec]
-    return expectedPlans(spec, this.#request).map((plan) => specWithPlan(spec, plan))
+    return this.#plans.of(this.#model, this.#request).map((plan) => specWithPlan(spec, plan))
   }
 
   /**
@@ -285,7 +324,7 @@ class RequestCheck {
     const { spec } = this.#model
     const { windows = fewestRepairWindows, sequenceLength } = calibration
     const workspaceBytes = this.#workspaceBytes()
-    const plans = expectedPlans(spec, this.#request)
+    const plans = this.#plans.of(this.#model, this.#request)
     const bytesOf = (count: number) => {
       const text = { windows: count, tokens: count * sequenceLength }
       return Math.max(...plans.map((plan) => repairRoom(workspaceBytes, spec, plan, text, kind).bytes))
@@ -315,7 +354,7 @@ class RequestCheck {
     const { spec } = this.#model
     const { left, vocabularyStays } = divideMemory(spec, this.#request.memoryBytes)
     requireWholeHead(vocabularyStays, spec)
-    const rooms = expectedPlans(spec, this.#request).map((plan) => roomFor(left, spec, plan, text.sequenceLength, trains))
+    const rooms = this.#plans.of(this.#model, this.#request).map((plan) => roomFor(left, spec, plan, text.sequenceLength, trains))
     this.#recoveryBytes = Vocabulary.bytes(spec) + Math.max(...rooms.map(({ bytes }) => bytes))
   }
 
@@ -376,12 +415,10 @@ class RequestCheck {
 
   /** The size of the result in each format; empty if the amount is out of reach. */
   async #formats(): Promise<FormatOutline[]> {
-    const { method, amount, options, vocabulary, weights } = this.#request
+    const { method } = this.#request
     if (isAblation(method) || isInspection(method) || this.#checks.problems.some(({ code }) => code === 'infeasible' || code === 'usage'))
       return []
-    const { spec, checkpoint } = this.#model
-    const plans = expectedPlans(spec, { method, amount, options, ...(vocabulary ? { vocabulary } : {}) })
-    return outlineLikely({ spec, checkpoint }, plans, Object.keys(formatTitles), weights ? [weights] : previewedTypes)
+    return this.#plans.sizes(this.#model, this.#request)
   }
 
   async #try(field: string, look: () => Promise<unknown>): Promise<void> {

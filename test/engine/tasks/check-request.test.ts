@@ -1,11 +1,13 @@
-import { writeFile } from 'node:fs/promises'
+import { rmSync } from 'node:fs'
+import { cp, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it, vi } from 'vitest'
 import type { RequestPreview } from '#contract/runs/request-preview.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { gateBytes } from '#engine/pruning/gates/room.ts'
+import { methods } from '#engine/pruning/registry.ts'
 import { checkRequests, memoryOfRequest } from '#engine/tasks/check-request.ts'
 import { expectedOf, referenceModel } from '../../fixtures/reference.ts'
 import { scratchFolder } from '../../fixtures/scratch.ts'
@@ -233,6 +235,40 @@ it('the memory of gates is that of a step, which several windows share', async (
   const { spec, checkpoint } = await openSpec(model)
   await checkpoint.close()
   expect(two - one).toBe(gateBytes(spec, 64, 2) - gateBytes(spec, 64, 1))
+})
+
+describe('the requests of a grid', () => {
+  const ofGrid = (changes: Partial<RunRequest>): RunRequest => ({
+    ...{ model, method: 'gates', amount: { sparsity: 0.2 }, options: {}, seed: 0, measures: [], backend: 'auto' },
+    ...{ calibration: windows('long.txt'), ...changes },
+  })
+
+  it('make the plans of an amount and count its search once, whatever repairs and types there are', async () => {
+    const repair = { kind: 'in-order' as const, calibration: windows('long.txt') }
+    const treatments: Partial<RunRequest>[] = [{}, { repair }, { weights: 'F16' }, { weights: 'F16', repair }]
+    const requests = ['gates', 'evopress'].flatMap((method) =>
+      [0.2, 0.4].flatMap((sparsity) => treatments.map((treatment) => ofGrid({ method, amount: { sparsity }, ...treatment }))),
+    )
+    const alone = await Promise.all(requests.map(async (request) => (await checkRequests([request]))[0]))
+    const spies = [vi.spyOn(methods.gates, 'boundingPlans'), vi.spyOn(methods.gates, 'work'), vi.spyOn(methods.evopress, 'work')]
+    expect(await checkRequests(requests)).toEqual(alone)
+    // The range of sizes takes the plans of one more amount for each type.
+    expect(spies.map(({ mock }) => mock.calls.length)).toEqual([2 + 2, 2, 2])
+    vi.restoreAllMocks()
+  })
+
+  it('open their model once', async () => {
+    const copy = join(folder, 'opened once')
+    await cp(model, copy, { recursive: true })
+    const counted = vi.spyOn(methods.gates, 'work').mockImplementationOnce(() => {
+      rmSync(copy, { recursive: true })
+      return []
+    })
+    const previews = await checkRequests([0.2, 0.4].map((sparsity) => ofGrid({ model: copy, amount: { sparsity } })))
+    expect(counted).toHaveBeenCalledTimes(2)
+    expect(previews.map(({ problems }) => problems)).toEqual([[], []])
+    vi.restoreAllMocks()
+  })
 })
 
 it('a text whose parts are too short to choose or to decide is refused where each is asked for', async () => {

@@ -8,7 +8,18 @@ import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { Budget, CostLimit } from '../budget.ts'
-import { closeGates, type GateList, leastCost, listGates, mostClosed, planOfGates, roundWidths } from '../gates/gate-list.ts'
+import {
+  closeGates,
+  closeInOrder,
+  type GateList,
+  type GateOrder,
+  leastCost,
+  listGates,
+  mostClosed,
+  orderOf,
+  planOfGates,
+  roundWidths,
+} from '../gates/gate-list.ts'
 import { gateBytes, gateRoom } from '../gates/room.ts'
 import { GateTraining, pricing, training } from '../gates/train-gates.ts'
 import { count, defineMethod, type MethodInput, type MethodPhase, type MethodResult, widthUnit } from '../method.ts'
@@ -71,11 +82,11 @@ export const gates = defineMethod({
   work: gatesWork,
   bytes: (spec, { windowsPerStep }, tokens) => gateBytes(spec, Math.min(tokens, windowTokens), windowsPerStep),
   boundingPlans(spec, { sparsity }) {
-    const list = listGates(spec)
+    const { list, orders } = likelyOrders(spec)
     const parameters = sparsity * stackParameters(spec)
     // How the budget divides among gates decides up to one small gate.
     const bounds = [parameters - leastCost(list), parameters + leastCost(list)]
-    const plans = likelyScores(list).flatMap((scores) => bounds.map((bound) => planOfGates(list, closeGates(list, scores, bound))))
+    const plans = orders.flatMap((order) => bounds.map((bound) => planOfGates(list, closeInOrder(list, order, bound))))
     return [...plans, ...plans.map((plan) => widened(spec, plan))]
   },
   plan: (input) => planByGates(input),
@@ -241,6 +252,18 @@ function neuronScores({ spec, groups }: GateList, scores: Float32Array, plan: Pl
   const attention: (number | null)[] = spec.blocks.map(() => null)
   for (const { kind, block, first } of groups) if (kind === 'attention') attention[block] = above(at(scores, first))
   return { scores: byBlock, cuts, attention }
+}
+
+const likely = new WeakMap<DecoderSpec, { list: GateList; orders: GateOrder[] }>()
+
+/** A model's gates in the orders of likely plans, sorted once, because a preview of a grid asks for each of its amounts. */
+function likelyOrders(spec: DecoderSpec): { list: GateList; orders: GateOrder[] } {
+  const known = likely.get(spec)
+  if (known) return known
+  const list = listGates(spec)
+  const found = { list, orders: likelyScores(list).map((scores) => orderOf(list, scores)) }
+  likely.set(spec, found)
+  return found
 }
 
 /**
