@@ -299,6 +299,11 @@ test('the page of the engine says that the numbers of a self-test are wrong, and
   await eventually(() => Promise.resolve(probes.includes(true)), Boolean, 10_000)
   expect(probes).toEqual([false, true])
   await page.unrouteAll({ behavior: 'wait' })
+  const budget = page.getByRole('spinbutton', { name: /^Memory budget/ })
+  await budget.fill('-5')
+  await budget.blur()
+  await page.getByText('Memory budget is -5; it must be a number of at least 0.1.').waitFor()
+  expect((await workbench.call('settings.get', {})).memoryBytes).toBe(null)
 })
 
 test('an experiment of two models is repeated with changes and exported as one file without paths of this machine, after a reload', async () => {
