@@ -306,6 +306,42 @@ test('the page of the engine says that the numbers of a self-test are wrong, and
   expect((await workbench.call('settings.get', {})).memoryBytes).toBe(null)
 })
 
+test('a waiting run and a waiting analysis say on their pages what the queue waits for', async () => {
+  const pruned = await startRun(
+    { method: 'shortgpt', amount: { sparsity: 0.25 }, calibration: data(3, 'calibration.txt') },
+    'to be analysed',
+  )
+  await whenDone(pruned)
+  await workbench.call('queue.pause', {})
+  const waiting = await startRun({ seed: 1 }, 'waits for room')
+  const inspect = { kind: 'divergence' as const, runs: [pruned], data: data(2) }
+  const analysis = (await workbench.call('runs.inspect', { inspect, start: 'queue' })).id
+  const message = 'The disk is full. Free some space.'
+  await page.route('**/api/queue.get', async (route) => {
+    const response = await route.fetch()
+    const obstacle = { kind: 'full', message, since: Date.now(), neededBytes: 2, freeBytes: 1 }
+    await route.fulfill({ response, json: { ...(await response.json()), paused: false, obstacle } })
+  })
+  // Analyses are done at once where there is room.
+  await whenDone(analysis)
+  await page.route('**/api/runs.get', async (route) => {
+    const response = await route.fetch()
+    await route.fulfill({ response, json: { ...(await response.json()), status: 'queued', inspected: null } })
+  })
+  await page.reload()
+  for (const hash of [`#/run/${waiting}`, `#/broke/${analysis}`]) {
+    await go(page, hash)
+    await page.getByRole('main').getByText(message).waitFor()
+  }
+  await page.unrouteAll({ behavior: 'wait' })
+  await workbench.call('runs.cancel', { ids: [waiting] })
+  await workbench.call('queue.resume', {})
+  await page.reload()
+  await go(page, `#/run/${pruned}`)
+  await page.getByRole('heading', { level: 1, name: 'to be analysed' }).waitFor()
+  expect(await page.getByText(message).count()).toBe(0)
+})
+
 test('an experiment of two models is repeated with changes and exported as one file without paths of this machine, after a reload', async () => {
   const cached = (await workbench.call('models.list', {})).find(({ path }) => path.includes('someone--tiny'))
   const { experiment } = await workbench.call('experiments.create', {
