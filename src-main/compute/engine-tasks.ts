@@ -32,9 +32,9 @@ async function perform(task: ComputeTask, host: JobHost): Promise<unknown> {
     case 'look at text':
       return (await import('#engine/tasks/look-at-text.ts')).lookAtText(task.model, task.data, task.against)
     case 'check requests':
-      return (await import('#engine/tasks/check-request.ts')).checkRequests(task.requests)
+      return (await import('#engine/tasks/check-request.ts')).checkRequests(task.requests, host.signal)
     case 'work':
-      return (await import('#engine/tasks/check-request.ts')).workOfRequests(task.requests)
+      return (await import('#engine/tasks/check-request.ts')).workOfRequests(task.requests, host.signal)
     case 'outline save':
       return (await import('#engine/export/check-save.ts')).checkSave(task)
     case 'save':

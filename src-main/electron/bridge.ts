@@ -13,10 +13,21 @@ import type { StoredState } from './window-state.ts'
 
 /** Opens every channel between the page and the workbench. */
 export function openBridge(door: Door, window: BrowserWindow, stored: StoredState): void {
-  handle(channels.call, (name, input) => {
+  const running = new Map<unknown, AbortController>()
+  handle(channels.call, async (name, input, id) => {
     const callName = textOf(name)
     if (!isCallName(callName)) throw new EspalierError('not-found', `There is no call "${callName}".`)
-    return door.call(callName, (input ?? {}) as Parameters<typeof door.call>[1])
+    const controller = new AbortController()
+    if (id !== undefined) running.set(textOf(id), controller)
+    try {
+      return await door.call(callName, (input ?? {}) as Parameters<typeof door.call>[1], controller.signal)
+    } finally {
+      running.delete(id)
+    }
+  })
+  handle(channels.cancel, (id) => {
+    running.get(textOf(id))?.abort(new EspalierError('cancelled', 'Cancelled.'))
+    return null
   })
   door.subscribe((event) => {
     if (!window.isDestroyed()) window.webContents.send(channels.event, event)

@@ -1,6 +1,7 @@
 /** Channel names shared by preload and main. */
 export const channels = {
   call: 'espalier:call',
+  cancel: 'espalier:cancel',
   event: 'espalier:event',
   chooseFolder: 'espalier:choose-folder',
   chooseFile: 'espalier:choose-file',

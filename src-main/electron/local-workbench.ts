@@ -13,7 +13,7 @@ export function openLocalWorkbench(): ClosableDoor {
   // Every call reports the failure, so it needs no report of its own.
   opening.catch(() => undefined)
   return {
-    call: async (name, input) => (await opening).call(name, input),
+    call: async (name, input, signal) => (await opening).call(name, input, signal),
     subscribe(listener) {
       const stopping = opening.then((workbench) => workbench.subscribe(listener))
       stopping.catch(() => undefined)

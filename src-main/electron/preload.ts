@@ -5,7 +5,8 @@ import { channels } from './channels.ts'
 
 /** One function per action of the page. Electron's own objects and events are never exposed. */
 const bridge: DesktopBridge = {
-  call: (name, input) => ipcRenderer.invoke(channels.call, name, input),
+  call: (...given) => ipcRenderer.invoke(channels.call, ...given),
+  cancel: (id) => ipcRenderer.invoke(channels.cancel, id),
   subscribe(listener) {
     const pass = (_event: IpcRendererEvent, event: ApiEvent) => listener(event)
     ipcRenderer.on(channels.event, pass)

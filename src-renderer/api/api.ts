@@ -17,10 +17,17 @@ const reconnectListeners = new Set<() => void>()
 const longestWait = 3000
 
 /** Makes a call and returns its output. Throws an `EspalierError` with a sentence for users if the call fails. */
-export const call: CallApi = async (name, input) => {
-  const answer = bridge ? await bridge.call(name, plain(input)) : await post(name, input)
+export const call: CallApi = async (name, input, signal) => {
+  const answer = bridge ? await callBridge(bridge, name, input, signal) : await post(name, input, signal)
   if ('error' in answer) throw new EspalierError(answer.error.code, answer.error.message, answer.error.details)
   return answer.value as Output<typeof name>
+}
+
+function callBridge({ call, cancel }: DesktopBridge, name: CallName, input: unknown, signal?: AbortSignal): Promise<BridgeAnswer> {
+  if (!signal) return call(name, plain(input))
+  const id = crypto.randomUUID()
+  signal.addEventListener('abort', () => void cancel(id))
+  return call(name, plain(input), id)
 }
 
 /** The bridge clones its arguments, and refuses the proxies that Svelte keeps state in. */
@@ -104,15 +111,17 @@ export const showInFolder =
     if ('error' in answer) throw new Error(answer.error.message)
   })
 
-async function post<C extends CallName>(name: C, input: Input<C>): Promise<BridgeAnswer> {
+async function post<C extends CallName>(name: C, input: Input<C>, signal: AbortSignal | null = null): Promise<BridgeAnswer> {
   let response: Response
   try {
     response = await fetch(`/api/${name}`, {
       method: 'POST',
       headers: { 'content-type': 'application/json', authorization: `Bearer ${readToken()}` },
       body: JSON.stringify(input),
+      signal,
     })
   } catch {
+    signal?.throwIfAborted()
     return { error: { code: 'unreachable', message: 'Connection lost. Reconnecting …' } }
   }
   if (response.status === 401) {

@@ -53,6 +53,18 @@ test('a call goes to the workbench, an error comes back whole', async () => {
   })
 })
 
+test('a call is cancelled by its id', async () => {
+  local.answers['models.list'] = (_, signal) =>
+    new Promise((_resolve, reject) => signal?.addEventListener('abort', () => reject(signal.reason as Error)))
+  const [first, second] = ['first', 'second'].map((id) => invoke(channels.call, ['models.list', {}, id]))
+  expect(await invoke(channels.cancel, ['second'])).toEqual({ value: null })
+  expect(await second).toMatchObject({ error: { code: 'cancelled' } })
+  const settled = vi.fn()
+  void first?.then(settled)
+  expect(await invoke(channels.cancel, ['second'])).toEqual({ value: null })
+  expect(settled).not.toHaveBeenCalled()
+})
+
 test.each([
   [null],
   [{ url: 'https://example.com/', parent: null }],

@@ -5,7 +5,7 @@ import type { Door } from '#server/door.ts'
 export interface FakeDoor extends Door {
   /** Every call that was received, in order. */
   asked: { name: string; input: unknown }[]
-  answers: Record<string, (input: unknown) => unknown>
+  answers: Record<string, (input: unknown, signal?: AbortSignal) => unknown>
   tell(event: ApiEvent): void
 }
 
@@ -20,11 +20,11 @@ export function makeFakeDoor(answers: FakeDoor['answers'] = {}): FakeDoor {
   return {
     asked,
     answers: all,
-    call: (async (name: string, input: unknown) => {
+    call: (async (name: string, input: unknown, signal?: AbortSignal) => {
       asked.push({ name, input })
       const answer = (all as FakeDoor['answers'])[name]
       if (!answer) throw new EspalierError('not-found', `No answer for ${name}.`)
-      return answer(input)
+      return answer(input, signal)
     }) as CallApi,
     subscribe(listener) {
       listeners.add(listener)

@@ -32,7 +32,9 @@ export interface DesktopMenuItem {
 
 /** The API that the desktop window gives its page as `window.espalier`. In a browser it is absent and the page uses HTTP. */
 export interface DesktopBridge {
-  call(name: string, input: unknown): Promise<BridgeAnswer>
+  /** A call with an `id` can be cancelled. */
+  call(name: string, input: unknown, id?: string): Promise<BridgeAnswer>
+  cancel(id: string): Promise<BridgeAnswer<null>>
   subscribe(listener: (event: ApiEvent) => void): () => void
   /** Returns null if the dialog was cancelled. */
   chooseFolder(): Promise<BridgeAnswer<string | null>>

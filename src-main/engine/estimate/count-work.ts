@@ -191,9 +191,9 @@ const [reading, starting] = [1, 1]
  * The work of a request, phase by phase. It follows from the formulas of its method: no model runs, but texts are encoded to count their
  * windows.
  */
-export async function workOf(model: WorkModel, request: RunRequest): Promise<Work> {
+export async function workOf(model: WorkModel, request: RunRequest, signal?: AbortSignal): Promise<Work> {
   const spec = request.vocabulary ? { ...model.spec, vocabulary: rowsOf(model.spec, request.vocabulary) } : model.spec
-  return new RequestWork(new PhaseCounts({ ...model, spec }, request)).describe()
+  return new RequestWork(new PhaseCounts({ ...model, spec }, request, signal)).describe()
 }
 
 /** Phases of methods. A search is counted by drawing its candidates, which requests that differ only in repair or type share. */

@@ -9,7 +9,7 @@ import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
 import { countingTokens } from '#engine/data/count-tokens.ts'
 import { isDatasetId } from '#engine/data/named.ts'
-import { locate, readData } from '#engine/data/read-data.ts'
+import { type DataSources, locate, readData } from '#engine/data/read-data.ts'
 import { openSource } from '#engine/data/source.ts'
 import { rowsPerCall as rowsOfPasses } from '#engine/model/forward.ts'
 import { productsOnUnits } from '#engine/model/precision.ts'
@@ -40,14 +40,20 @@ export class PhaseCounts {
   /** The share of the block stack's work that remains after pruning. It stays 1 until the caller knows the plan's size. */
   left = 1
 
-  constructor(model: WorkModel, request: RunRequest) {
+  readonly #signal: AbortSignal | undefined
+
+  constructor(model: WorkModel, request: RunRequest, signal: AbortSignal | undefined) {
     this.model = model
     this.request = request
+    this.#signal = signal
   }
 
   /** The number of windows that a text gives, and their tokens. */
   count(data: DataRequest) {
-    return countWindows(this.model, data, this.request.localFolder)
+    return countWindows(this.model, data, {
+      localFolder: this.request.localFolder,
+      ...(this.#signal ? { report: { signal: this.#signal } } : {}),
+    })
   }
 
   /** The work of one phase with windows of `tokens`. `calls` counts calls of a part: up to `rowsPerCall` rows share one. */
@@ -178,18 +184,19 @@ const counts = new Map<string, { windows: number; cap: number }>()
 async function countWindows(
   model: WorkModel,
   { source, mix, split, sequenceLength, windows = Number.POSITIVE_INFINITY }: DataRequest,
-  localFolder: string | undefined,
+  sources: DataSources,
 ): Promise<{ windows: number; tokens: number }> {
   let available = 0
-  for (const part of mix ?? [{ source, split }]) available += await windowsOf(model, { ...part, sequenceLength, windows }, localFolder)
+  for (const part of mix ?? [{ source, split }]) available += await windowsOf(model, { ...part, sequenceLength, windows }, sources)
   return { windows: Math.max(1, Math.min(available, windows)), tokens: sequenceLength }
 }
 
 async function windowsOf(
   { path: modelPath, spec, tokenizer }: WorkModel,
   { source, split, sequenceLength, windows: most }: Pick<DataRequest, 'source' | 'split' | 'sequenceLength'> & { windows: number },
-  localFolder: string | undefined,
+  sources: DataSources,
 ): Promise<number> {
+  const { localFolder } = sources
   if (source === selfWritten) return most
   if (isDatasetId(source) && localFolder === undefined) return Math.ceil(publishedTokens[source] / sequenceLength)
   const path = isBundledId(source) ? locateBundled(source) : source
@@ -199,9 +206,7 @@ async function windowsOf(
   const known = counts.get(key)
   // A text that gave fewer windows than were wanted has no more.
   if (known && (known.windows < known.cap || cap <= known.cap)) return Math.min(known.windows, cap)
-  const { windows } = await readData({ spec }, tokenizer, { source, sequenceLength, windows: cap, ...(split ? { split } : {}) }, 0, {
-    localFolder,
-  })
+  const { windows } = await readData({ spec }, tokenizer, { source, sequenceLength, windows: cap, ...(split ? { split } : {}) }, 0, sources)
   counts.set(key, { windows: windows.length, cap })
   for (const old of counts.keys()) if (counts.size > 200) counts.delete(old)
   return windows.length

@@ -1,4 +1,5 @@
 import { basename } from 'node:path'
+import { setImmediate as breathe } from 'node:timers/promises'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
@@ -29,6 +30,7 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { foreseeBudget, ggufRange } from '#engine/budgets/plan-within.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import { quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
 import { fileOfDataset, isDatasetId } from '#engine/data/named.ts'
 import { locate, longWindowNote, readData } from '#engine/data/read-data.ts'
 import { openSource } from '#engine/data/source.ts'
@@ -66,29 +68,40 @@ const previewedTypes: readonly GgufType[] = ['F16', 'Q4_K_M']
 /** The windows of a text are counted up to this number. */
 const mostCounted = 16_384
 
-/** Previews requests: what each would remove and need, and its problems. Reads no weights and computes nothing. */
-export async function checkRequests(requests: readonly RunRequest[]): Promise<RequestPreview[]> {
+/**
+ * Previews requests: what each would remove and need, and its problems. Reads no weights and computes nothing. Stops between two requests,
+ * or while text is encoded.
+ */
+export async function checkRequests(requests: readonly RunRequest[], signal?: AbortSignal): Promise<RequestPreview[]> {
   const models = new Map<string, Promise<Outside>>()
-  const shared: Shared = { answers: new Map(), plans: new LatestPlans() }
+  const shared: Shared = { answers: new Map(), plans: new LatestPlans(), signal }
   const previews: RequestPreview[] = []
   for (const request of requests) {
-    const opened = models.get(request.model) ?? openOutside(request.model)
-    models.set(request.model, opened)
-    previews.push(await new RequestCheck(request, await opened, shared).check())
+    const model = models.get(request.model) ?? openOutside(request.model)
+    models.set(request.model, model)
+    previews.push(await new RequestCheck(request, await model, shared).check())
+    await stopIfAborted(signal)
   }
   return previews
 }
 
 /** The work of each request, without checking the request; null if its model or text no longer exists. */
-export async function workOfRequests(requests: readonly RunRequest[]): Promise<(Work | null)[]> {
+export async function workOfRequests(requests: readonly RunRequest[], signal?: AbortSignal): Promise<(Work | null)[]> {
   const models = new Map<string, Promise<Outside>>()
   const works: (Work | null)[] = []
   for (const request of requests) {
-    const opened = models.get(request.model) ?? openOutside(request.model)
-    models.set(request.model, opened)
-    works.push(await opened.then(async (model) => workOf(model, await withSparsity(model, request))).catch(() => null))
+    const opening = models.get(request.model) ?? openOutside(request.model)
+    models.set(request.model, opening)
+    works.push(await opening.then(async (model) => workOf(model, await withSparsity(model, request), signal)).catch(() => null))
+    await stopIfAborted(signal)
   }
   return works
+}
+
+/** Lets the message arrive that aborts the signal. */
+async function stopIfAborted(signal: AbortSignal | undefined): Promise<void> {
+  await breathe()
+  signal?.throwIfAborted()
 }
 
 /** The request with a sparsity instead of the size of a file, from which it follows. */
@@ -98,13 +111,30 @@ async function withSparsity(model: Outside, request: RunRequest): Promise<RunReq
   return { ...request, amount: { sparsity: (await foreseeBudget(model, request, amount)).sparsity } }
 }
 
-/** The memory that a request's run needs, as its preview says. Reads no text. */
+/** The memory that a request's run needs, as its preview says. Reads no text, and keeps no tokenizer in the process of the run. */
 export async function memoryOfRequest(request: RunRequest): Promise<number> {
+  opened.clear()
   const model = { ...(await describeOutside(request.model)), tokenizer: undefined }
-  return new RequestCheck(request, model, { answers: new Map(), plans: new LatestPlans() }).countMemory()
+  return new RequestCheck(request, model, { answers: new Map(), plans: new LatestPlans(), signal: undefined }).countMemory()
 }
 
+/** Models of the latest checks, because a preview checks the same ones after each change of a form. Their tokenizers take megabytes. */
+const opened = new Map<string, Promise<Outside>>()
+const mostOpened = 3
+
+/** Opens a model, or returns it if it was opened before and none of its files has changed. */
 async function openOutside(path: string): Promise<Outside> {
+  // What is wrong with a path is found when it is opened.
+  const key = `${path} ${await quickKeyOf(path).catch(() => '')}`
+  const found = opened.get(key) ?? openUnknown(path)
+  opened.delete(key)
+  opened.set(key, found)
+  found.catch(() => opened.delete(key))
+  for (const oldest of opened.keys()) if (opened.size > mostOpened) opened.delete(oldest)
+  return found
+}
+
+async function openUnknown(path: string): Promise<Outside> {
   const described = await describeOutside(path)
   return { ...described, tokenizer: await openModelTokenizer(described) }
 }
@@ -125,6 +155,7 @@ interface Shared {
   /** Results of checks of texts and questions, by what was checked. */
   readonly answers: Map<string, Promise<Problem[]>>
   readonly plans: LatestPlans
+  readonly signal: AbortSignal | undefined
 }
 
 /**
@@ -161,6 +192,7 @@ class RequestCheck {
   #request: RunRequest
   readonly #model: Outside
   readonly #plans: LatestPlans
+  readonly #signal: AbortSignal | undefined
   readonly #checks: DataChecks
   #feasibleRange: RequestPreview['feasibleRange'] = null
   #repairBytes = 0
@@ -168,10 +200,11 @@ class RequestCheck {
   #recoveryBytes = 0
   #fileRange: RequestPreview['fileRange'] = null
 
-  constructor(request: RunRequest, model: Outside, { answers, plans }: Shared) {
+  constructor(request: RunRequest, model: Outside, { answers, plans, signal }: Shared) {
     this.#request = request
     this.#model = model
     this.#plans = plans
+    this.#signal = signal
     this.#checks = new DataChecks(request, model, answers)
   }
 
@@ -210,7 +243,7 @@ class RequestCheck {
       formats: await this.#formats(),
       fetches: this.#checks.fetches,
       memoryBytes: this.#memoryBytes,
-      work: this.#checks.problems.length > 0 ? null : await workOf(this.#model, this.#request).catch(() => null),
+      work: this.#checks.problems.length > 0 ? null : await workOf(this.#model, this.#request, this.#signal).catch(() => null),
     }
   }
 

@@ -210,13 +210,13 @@ export class ComputeHost {
   }
 
   #cancel(job: Waiting, column: number | undefined): void {
-    const { number, cancelling } = job
+    const { number, cancelling, side } = job
     const isRunning = () => this.#current?.number === number
     if (isRunning()) this.#child.send({ type: 'cancel', job: number, ...(column === undefined ? {} : { column }) })
     if (column !== undefined || cancelling.signal.aborted) return
     cancelling.abort(cancelled())
     if (isRunning()) {
-      setTimeout(() => isRunning() && this.#child.kill(), this.#timings.graceMilliseconds).unref()
+      setTimeout(() => isRunning() && this.#child.kill(), side.graceMilliseconds ?? this.#timings.graceMilliseconds).unref()
       return
     }
     // It waits for its turn, or for its process to start.

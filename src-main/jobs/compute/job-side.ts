@@ -17,6 +17,8 @@ export interface JobSide {
   deadlineSeconds?: number
   /** Cancels the job. */
   signal?: AbortSignal | undefined
+  /** How long the job may take to stop before its process is killed, instead of the host's time. */
+  graceMilliseconds?: number
   /** The run, transcript or transfer that the job is for, and what it is called where others wait for its memory. */
   claimant?: { readonly id: string; readonly title: string }
   onEvent?(event: unknown): void

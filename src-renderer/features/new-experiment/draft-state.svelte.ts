@@ -12,7 +12,7 @@ import { Loader } from '../../lib/loader.svelte.ts'
 import { notify } from '../../lib/notices.svelte.ts'
 import { formatHash } from '../../lib/route.ts'
 import { router } from '../../lib/router.svelte.ts'
-import { debounce } from '../../lib/schedule.ts'
+import { debounce, stopAll } from '../../lib/schedule.ts'
 import { blockSparsities, limitText, missedSparsities, sharedSparsities } from './amounts/amounts.ts'
 import type { SpeedQuestion } from './amounts/speed-range.svelte.ts'
 import {
@@ -57,6 +57,9 @@ export class DraftState {
   /** The number of changes of the draft. `#previewed` is the number at the last preview. */
   #changes = $state(0)
   #previewed = $state(0)
+
+  /** Aborted when the latest preview is out of date. */
+  #previewing = new AbortController()
 
   readonly #previewSoon = debounce(() => void this.#loadPreview(), 200)
 
@@ -158,18 +161,21 @@ export class DraftState {
     return this.#previewed < this.#changes && !isUnfinished(this.draft)
   }
 
-  /** Loads one preview at a time, because requests for outdated drafts would delay the last one. */
+  /** Loads a preview, and stops the one of an earlier draft, which would delay it. */
   async #loadPreview(): Promise<void> {
-    if (this.preview.busy || !this.isPreviewing) return
+    if (!this.isPreviewing) return
+    this.#previewing.abort()
+    this.#previewing = new AbortController()
+    const { signal } = this.#previewing
     const changes = this.#changes
-    await this.preview.load(() => call('experiments.preview', { grid: this.#grid() }))
+    await this.preview.load(() => call('experiments.preview', { grid: this.#grid() }, signal))
+    if (signal.aborted) return
     this.#previewed = changes
-    void this.#findShared(changes)
-    void this.#loadPreview()
+    void this.#findShared(changes, signal)
   }
 
   /** Asks which sparsities all methods reach, if one of them misses a requested one. */
-  async #findShared(changes: number): Promise<void> {
+  async #findShared(changes: number, signal: AbortSignal): Promise<void> {
     const asked = missedSparsities(this.preview.value?.combinations ?? [])
     const chosen = this.models.filter(({ id }) => this.draft.models.includes(id))
     const near = chosen.flatMap(({ description }) => blockSparsities(asked, description.blocks.length))
@@ -178,13 +184,14 @@ export class DraftState {
       return
     }
     const amounts = [...new Set([...asked, ...near])].map((sparsity) => ({ sparsity }))
-    const found = await call('experiments.preview', { grid: { ...this.#grid(), amounts } }).catch(() => null)
+    const found = await call('experiments.preview', { grid: { ...this.#grid(), amounts } }, signal).catch(() => null)
     if (found && changes === this.#changes) this.shared = sharedSparsities(asked, found.combinations)
   }
 
-  /** Previews again once the machine has been timed, because only then is the time known. */
+  /** Previews again once the machine has been timed, because only then is the time known. The function that ends this stops previews. */
   follow(): () => void {
-    return on('engine changed', ({ engine }) => engine.selfTest && this.preview.value?.seconds === null && this.changed())
+    const previewAgain = on('engine changed', ({ engine }) => engine.selfTest && this.preview.value?.seconds === null && this.changed())
+    return stopAll(previewAgain, () => this.#previewing.abort())
   }
 
   /** Called after every change of the draft. */

@@ -243,6 +243,13 @@ describe('the requests of a grid', () => {
     ...{ calibration: windows('long.txt'), ...changes },
   })
 
+  /** A model that no earlier check has opened. */
+  const copyOfModel = async (name: string) => {
+    const copy = join(folder, name)
+    await cp(model, copy, { recursive: true })
+    return copy
+  }
+
   it('make the plans of an amount and count its search once, whatever repairs and types there are', async () => {
     const repair = { kind: 'in-order' as const, calibration: windows('long.txt') }
     const treatments: Partial<RunRequest>[] = [{}, { repair }, { weights: 'F16' }, { weights: 'F16', repair }]
@@ -251,15 +258,42 @@ describe('the requests of a grid', () => {
     )
     const alone = await Promise.all(requests.map(async (request) => (await checkRequests([request]))[0]))
     const spies = [vi.spyOn(methods.gates, 'boundingPlans'), vi.spyOn(methods.gates, 'work'), vi.spyOn(methods.evopress, 'work')]
-    expect(await checkRequests(requests)).toEqual(alone)
+    const copy = await copyOfModel('of a grid')
+    expect(await checkRequests(requests.map((request) => ({ ...request, model: copy })))).toEqual(alone)
     // The range of sizes takes the plans of one more amount for each type.
     expect(spies.map(({ mock }) => mock.calls.length)).toEqual([2 + 2, 2, 2])
     vi.restoreAllMocks()
   })
 
+  it('are not checked further once a message aborts the check', async () => {
+    const leaving = new AbortController()
+    const counted = vi.spyOn(methods.gates, 'work').mockImplementationOnce(() => {
+      setImmediate(() => leaving.abort(new Error('left')))
+      return []
+    })
+    const requests = [0.1, 0.2, 0.3, 0.4].map((sparsity) => ofGrid({ amount: { sparsity } }))
+    await expect(checkRequests(requests, leaving.signal)).rejects.toThrow('left')
+    expect(counted.mock.calls.length).toBeLessThan(requests.length)
+    vi.restoreAllMocks()
+  })
+
+  it('find their model open from the check before, until one of its files changes', async () => {
+    const copy = await copyOfModel('kept open')
+    const read = vi.spyOn(JSON, 'parse')
+    const readsOf = async () => {
+      read.mockClear()
+      const [preview] = await checkRequests([ofGrid({ model: copy })])
+      return { read: read.mock.calls.length > 0, problems: preview?.problems }
+    }
+    expect(await readsOf()).toEqual({ read: true, problems: [] })
+    expect(await readsOf()).toEqual({ read: false, problems: [] })
+    await writeFile(join(copy, 'tokenizer.json'), '{}')
+    await expect(readsOf()).rejects.toThrow('tokenizer.json is not usable')
+    vi.restoreAllMocks()
+  })
+
   it('open their model once', async () => {
-    const copy = join(folder, 'opened once')
-    await cp(model, copy, { recursive: true })
+    const copy = await copyOfModel('opened once')
     const counted = vi.spyOn(methods.gates, 'work').mockImplementationOnce(() => {
       rmSync(copy, { recursive: true })
       return []
