@@ -9,7 +9,7 @@ import { argv } from 'node:process'
 import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { costsOf } from '#contract/comparison/costs.ts'
 import { worthOf } from '#contract/comparison/verdict.ts'
-import { verdictText } from '#contract/comparison/verdict-sentence.ts'
+import { verdictTexts } from '#contract/comparison/verdict-sentence.ts'
 import { duelText, outcomeText } from '#contract/comparison/worth.ts'
 import { isPruned } from '#contract/comparison/worth-runs.ts'
 import { parseFileSize } from '#contract/runs/amount-text.ts'
@@ -69,7 +69,7 @@ async function print(experiment: string): Promise<void> {
   const { runs } = await call('compare.get', { ids: rows.map(({ id }) => id) })
   const seconds = runs.reduce((sum, run) => sum + (run.seconds ?? 0), 0)
   console.log(`${runs.length} runs in ${(seconds / 60).toFixed(1)} minutes\n`)
-  for (const cost of costsOf(runs, isPruned)) console.log(`${cost.title}: ${verdictText(worthOf(runs, cost))}\n`)
+  for (const cost of costsOf(runs, isPruned)) console.log(`${cost.title}: ${verdictTexts(worthOf(runs, cost)).join('\n')}\n`)
   printTable(runs)
 }
 

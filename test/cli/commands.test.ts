@@ -362,11 +362,11 @@ test('worth prints each file with its rival and the verdict, and refuses an expe
   server.door.answers['compare.get'] = () => ({ baseline: null, runs })
   expect(await commands.worth(['exp-1', ...at()])).toBe(0)
   expect(printed.out).toMatch(/2SSP 25 % +94\.5 +38\.90 +- +dense Q3_K_M +×1\.25 \(1\.2\d to 1\.2\d\) +worse/)
-  expect(printed.out).toContain('Do not prune. At 94 MB, dense Q3_K_M is better than 2SSP 25 % (perplexity 31.2 against 38.9 on prose')
+  expect(printed.out).toContain('Do not prune: at 94 MB, dense Q3_K_M is better than 2SSP 25 %. Perplexity on prose: 31.2 against 38.9')
   printed.out = ''
   expect(await commands.worth(['exp-1', '--cost=tokens per second', ...at()])).toBe(0)
   expect(printed.out).toMatch(/TOKENS PER SECOND.*\n.*2SSP 25 % +103 /)
-  expect(printed.out).toContain('At 128, dense Q3_K_M is better than 2SSP 25 %')
+  expect(printed.out).toContain('at 128, dense Q3_K_M is better than 2SSP 25 %')
   expect(await commands.worth(['exp-1', '--cost=memory', ...at()])).toBe(2)
   expect(printed.error).toContain('"memory". Choose one of: "File size", "Tokens per second".')
   const other = (method: string) =>
@@ -381,7 +381,7 @@ test('worth prints each file with its rival and the verdict, and refuses an expe
   printed.out = ''
   server.door.answers['compare.get'] = () => ({ baseline: null, runs: [...runs, other('dense')] })
   expect(await commands.worth(['exp-1', ...at()])).toBe(0)
-  expect(printed.out).toContain('Do not prune. At 9 MB, other, file is better than 2SSP 25 %')
+  expect(printed.out).toContain('Do not prune: at 9 MB, other, file is better than 2SSP 25 %')
   server.door.answers['compare.get'] = () => ({ baseline: null, runs: [...runs, other('2ssp')] })
   expect(await commands.worth(['exp-1', ...at()])).toBe(1)
   expect(printed.error).toContain('prunes 2 models')

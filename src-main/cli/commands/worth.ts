@@ -2,7 +2,7 @@ import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { mostCompared } from '#contract/comparison/comparison-calls.ts'
 import { type Cost, costsOf, costText, fileSize } from '#contract/comparison/costs.ts'
 import { usualCost, type Worth, worthOf } from '#contract/comparison/verdict.ts'
-import { verdictText } from '#contract/comparison/verdict-sentence.ts'
+import { verdictTexts } from '#contract/comparison/verdict-sentence.ts'
 import { duelText, outcomeText, qualityText } from '#contract/comparison/worth.ts'
 import { isPruned, runsByModel } from '#contract/comparison/worth-runs.ts'
 import { EspalierError } from '#contract/errors.ts'
@@ -95,5 +95,5 @@ function print(worth: Worth, cost: Cost): void {
         return [row.name, shown, ...qualities, showPercent(row.loops), rival, ...against, result]
       }),
   )
-  console.log(`\n${[verdictText(worth), ...untested].map(printable).join('\n')}`)
+  console.log(`\n${[...verdictTexts(worth), ...untested].map(printable).join('\n')}`)
 }

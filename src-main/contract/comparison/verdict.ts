@@ -155,12 +155,13 @@ function higherText(difference: Difference): string {
 function withSource(verdict: Verdict, sentence: string): Verdict {
   const [first, ...others] = verdict.parts
   if (!first || sentence === '') return verdict
-  return { ...verdict, parts: [{ ...first, reasons: `${first.reasons} ${sentence}`.trim() }, ...others] }
+  return { ...verdict, parts: [{ ...first, reasons: `${sentence} ${first.reasons}`.trim() }, ...others] }
 }
 
 /** Joins the verdict on the user's own text, which answers, with that on other text. */
 function bothVerdicts(own: readonly string[], verdict: Verdict, others: readonly string[], other: Verdict): Verdict {
-  const named = (name: string, { parts }: Verdict) => parts.map((part) => ({ ...part, answer: `${name}: ${part.answer}` }))
+  const named = (name: string, { parts }: Verdict) =>
+    parts.map(({ answer, sure, reasons }) => ({ answer: `${name}: ${answer}`, sure, reasons: reasons && `${name}: ${reasons}` }))
   const parts = [...named(`For your ${own.join(' and ')}`, verdict), ...named(`For other text (${others.join(' and ')})`, other)]
   return { ...verdict, parts, untested: [...new Set([...verdict.untested, ...other.untested])] }
 }

@@ -13,7 +13,7 @@ import { plainColours, seriesColours, seriesLook, seriesTitle, treatmentOf } fro
 import { bestOfEach, type OptionTitle, sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import type { Table } from '#contract/comparison/table.ts'
 import { usualCost, type Worth, worthOf } from '#contract/comparison/verdict.ts'
-import { verdictText } from '#contract/comparison/verdict-sentence.ts'
+import { verdictTexts } from '#contract/comparison/verdict-sentence.ts'
 import { duelText, type Front, outcomeText, qualityText, type WorthRow } from '#contract/comparison/worth.ts'
 import { runsByModel } from '#contract/comparison/worth-runs.ts'
 import type { DivergenceOfRun } from '#contract/inspection/divergence.ts'
@@ -247,8 +247,7 @@ async function sectionOf(name: string, runs: readonly ComparedRun[]): Promise<Bl
   const worth = worthOf(runs, cost)
   return [
     heading(2, `Is it worth it? ${name}`),
-    paragraph(verdictText(worth)),
-    ...worth.untested.map(paragraph),
+    ...[...verdictTexts(worth), ...worth.untested].map(paragraph),
     tableOf(worth, cost),
     ...(await pictureOf(worth, cost)),
   ]

@@ -229,8 +229,8 @@ function timed(): { done: Promise<void>; stop: () => void } {
   return { done: promise, stop: on('engine changed', ({ engine }) => engine.selfTest && resolve()) }
 }
 
-/** Why an unpruned file is the better choice, and which. */
-export type Refusal = Pick<Verdict, 'parts' | 'file'>
+/** Why an unpruned file is the better choice. */
+export type Refusal = Pick<Verdict, 'parts'>
 
 /**
  * Returns the verdict on a finished run if it says not to prune, otherwise null. Its rivals are the unpruned files of its model

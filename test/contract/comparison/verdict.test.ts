@@ -3,8 +3,19 @@ import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { costsOf } from '#contract/comparison/costs.ts'
 import { uniformNumbers } from '#contract/comparison/statistics.ts'
 import { worthOf } from '#contract/comparison/verdict.ts'
-import { verdictText } from '#contract/comparison/verdict-sentence.ts'
+import { type Verdict, verdictTexts } from '#contract/comparison/verdict-sentence.ts'
 import { isPruned, runsByModel } from '#contract/comparison/worth-runs.ts'
+
+const sentencesIn = (text: string) => text.match(/\.(?= |$)/g)?.length ?? 0
+
+/** All of a verdict. Each part answers in one sentence, and says in at most two how sure it is. */
+function verdictText(verdict: Pick<Verdict, 'parts'>): string {
+  for (const { answer, sure } of verdict.parts) {
+    expect(sentencesIn(answer), answer).toBe(1)
+    expect(sentencesIn(sure), sure).toBeLessThanOrEqual(2)
+  }
+  return verdictTexts(verdict).join(' ')
+}
 
 const calibrated = { 'calibration.source': 'c4' }
 
@@ -73,10 +84,10 @@ test('the smallest dense file that beats every pruned one says: do not prune', (
   const found = worthOf([run('dense Q3_K_M', 94, 31.2, { c4: 99 }), run('2SSP Q8_0', 94, 38.9), run('2SSP Q4_0', 100, 52)])
   expect(found.answer).toBe('do not prune')
   expect(verdictText(found)).toMatch(
-    /^Do not prune, as far as 8 windows show\. At 94 MB, dense Q3_K_M is better than every pruned file \(perplexity 31\.2 against 38\.9 on prose, ×0\.802 \(0\.79\d to 0\.81\d\) over 8 windows; pruning never saw this text, and ranges are 95 % intervals\)\. Decided on 8 windows of 512 tokens of prose: too few to be sure\. Measure 16 or more\.$/,
+    /^Do not prune, as far as 8 windows show: at 94 MB, dense Q3_K_M is better than every pruned file\. Perplexity on prose: 31\.2 against 38\.9 of 2SSP Q8_0, ×0\.802 \(0\.79\d to 0\.81\d\) over 8 windows\. Measure 16 windows or more to be sure\. Decided on 8 windows of 512 tokens of prose, which pruning never saw\. Ranges are 95 % intervals\.$/,
   )
   const small = worthOf([run('dense Q3_K_M', 94, 31.2), run('2SSP Q8_0', 94, 38.9), run('2SSP Q4_0', 50, 52)])
-  expect(verdictText(small)).toContain('every pruned file, including smaller ones that no dense file matches (')
+  expect(verdictText(small)).toContain('better than every pruned file, even smaller ones. ')
   expect(small.untested[1]).toContain('2SSP Q4_0 (50 MB)')
   expect(found.fronts.map(({ kind, decides, rows }) => [kind, decides, rows.map(({ name }) => name)])).toEqual([
     ['c4', false, ['2SSP Q8_0']],
@@ -90,7 +101,7 @@ test('a clear win says at which size and against which file, unless the answers 
   expect(found.answer).toBe('prune')
   // 50.4 MB is within 1 % of 50 MB, 51 MB is not.
   expect(verdictText(found)).toMatch(
-    /^As far as 8 windows show, at 50 MB, 2SSP Q3_K_M is better than dense IQ2_Q, the best dense file of its size \(perplexity 246 against 345 on prose, ×0\.713 .*\)\. Pruning wins for 1 of 1 pruned files\. Decided on 8 windows of 512 tokens of prose: too few to be sure\. Measure 16 or more\. Your unpruned model has 200 MB; 2SSP Q3_K_M has 50 MB, and its perplexity on prose is 8\.2 times as high, ×8\.20 \(8\.1\d to 8\.2\d\)\.$/,
+    /^Prune, as far as 8 windows show: at 50 MB, 2SSP Q3_K_M is better than dense IQ2_Q\. Perplexity on prose: 246 against 345, ×0\.713 .*\) over 8 windows\. Measure 16 windows or more to be sure\. Your unpruned model has 200 MB; 2SSP Q3_K_M has 50 MB, and its perplexity on prose is 8\.2 times as high, ×8\.20 \(8\.1\d to 8\.2\d\)\. Dense IQ2_Q is the best dense file of its size\. Pruning wins for 1 of 1 pruned files\. Decided on 8 windows of 512 tokens of prose, which pruning never saw\. Ranges are 95 % intervals\.$/,
   )
   const loops = (rival: string, pruned: string, dense = looping(0)) =>
     worthOf([
@@ -101,7 +112,7 @@ test('a clear win says at which size and against which file, unless the answers 
   // The rival decides, not the model as computed, which never loops here.
   expect([loops(looping(20), looping(20)).answer, loops(looping(4), looping(20)).answer]).toEqual(['prune', 'do not prune'])
   expect(verdictText(loops(looping(4), looping(20)))).toMatch(
-    /, but 33 % of its answers end in a loop, against 7 % of those of dense IQ2_Q: \+27 points \(\+1\d to \+3\d\) over 60 answers\. Decided/,
+    /, but 33 % of its answers end in a loop, against 7 % of those of dense IQ2_Q\. Loops: \+27 points \(\+1\d to \+3\d\) over 60 answers\. Measure/,
   )
 })
 
@@ -130,7 +141,7 @@ test('the windows decide what is a clear difference, not a fixed share', () => {
   const found = (prose: number, noise: number) => worthOf([run('dense Q4_0', 80, 40, { noise }), run('2SSP Q8_0', 80, prose, { noise })])
   expect(found(39.7, 0.2)).toMatchObject({ answer: 'no difference' })
   expect(verdictText(found(39.7, 0.2))).toMatch(
-    /^At 80 MB, 2SSP Q8_0 and dense Q4_0 do not differ clearly \(perplexity 39\.7 against 40 on prose, ×0\.99/,
+    /^At 80 MB, 2SSP Q8_0 and dense Q4_0 do not differ clearly\. Perplexity on prose: 39\.7 against 40, ×0\.99/,
   )
   expect(found(39.7, 0.001).answer).toBe('prune')
   expect(found(42, 0.4).answer).toBe('no difference')
@@ -194,7 +205,7 @@ test('without a dense file as small, or without unseen text, there is no verdict
     parts: [
       {
         answer: 'No verdict: no pruned file has a dense rival of its size.',
-        reasons: 'Dense files stay at 80 MB; 2SSP Q4_0 reaches 50 MB. On text that pruning never saw, its perplexity is 60 on prose.',
+        sure: 'Dense files stay at 80 MB; 2SSP Q4_0 reaches 50 MB. On text that pruning never saw, its perplexity is 60 on prose.',
       },
     ],
   })
@@ -217,7 +228,7 @@ test('without any dense file the verdict asks for one, and says nothing of texts
   const found = worthOf([run('2SSP Q4_0', 50, 60), run('2SSP Q8_0', 80, 55)])
   expect(found).toMatchObject({
     answer: 'unknown',
-    parts: [{ answer: 'No verdict: no dense file was measured.', reasons: 'Run the unpruned model on the same texts too.' }],
+    parts: [{ answer: 'No verdict: no dense file was measured.', sure: 'Run the unpruned model on the same texts too.' }],
   })
   expect(found.duels.map(({ rival, outcome }) => [rival, outcome])).toEqual([
     [null, 'no rival'],
@@ -274,11 +285,11 @@ const smallest = [run('dense IQ2_XXS', 50, 345, { c4: 308 }), run('2SSP 50 % in 
 test('of a measured table, the sentence names the best pruned file, its rival and their numbers', () => {
   // 73 MB allows 73.7: Q3_K_M is too large, so Q2_K is the rival. Calibrated text alone would say: prune, 53.7 against 59.4.
   expect(verdictText(worthOf(smol))).toContain(
-    'Do not prune, as far as 8 windows show. At 64 MB, dense Q2_K is better than every pruned file (perplexity 61.3 against 85.7 on prose, ×0.715',
+    'Do not prune, as far as 8 windows show: at 64 MB, dense Q2_K is better than every pruned file. Perplexity on prose: 61.3 against 85.7 of 2SSP 25 % in Q4_K_M, ×0.715',
   )
   const sentence = verdictText(worthOf([...smol, ...smallest]))
   expect(sentence).toContain(
-    'As far as 8 windows show, at 50 MB, 2SSP 50 % in Q3_K_M is better than dense IQ2_XXS, the best dense file of its size (perplexity 246 against 345 on prose, ×0.713',
+    'Prune, as far as 8 windows show: at 50 MB, 2SSP 50 % in Q3_K_M is better than dense IQ2_XXS. Perplexity on prose: 246 against 345, ×0.713',
   )
   expect(sentence).toContain('Pruning wins for 1 of 5 pruned files.')
 })
@@ -293,10 +304,10 @@ test('at equal time to the first token another file is the rival, and files that
     'No verdict: no pruned file has a dense rival at its speed. Dense files stay at 180 ms to the first token; 2SSP 25 % in Q8_0 reaches 120 ms to the first token. On text that pruning never saw, its perplexity is 34 on prose.',
   )
   expect(alone.untested).toContain('Time to first token (512 tokens) is not known for: dense Q4_K_M.')
-  expect(verdictText(worthOf(runs))).toContain('At 88 MB, dense Q4_K_M is better than 2SSP 25 % in Q8_0')
+  expect(verdictText(worthOf(runs))).toContain('at 88 MB, dense Q4_K_M is better than 2SSP 25 % in Q8_0')
   const quick = worthOf([...runs, timed('dense Q4_0', 90, 36, 121)], cost)
   expect(verdictText(quick)).toContain(
-    'As far as 8 windows show, at 120 ms to the first token, 2SSP 25 % in Q8_0 is better than dense Q4_0, the best dense file at its speed (perplexity 34 against 36 on prose',
+    'Prune, as far as 8 windows show: at 120 ms to the first token, 2SSP 25 % in Q8_0 is better than dense Q4_0. Perplexity on prose: 34 against 36',
   )
   const apart = 'Times were taken in different runs. The machine may have been busier in some.'
   expect([quick, alone, worthOf(runs)].map(({ untested }) => untested.includes(apart))).toEqual([true, false, false])
@@ -327,7 +338,7 @@ test('a task whose answers are written has a front of its own, which does not de
   const runs = [exact(run('dense Q3_K_M', 94, 31.2), 0.3), exact(run('2SSP Q8_0', 94, 28.9), 0)]
   const found = worthOf(runs)
   expect(found.answer).toBe('prune')
-  expect(verdictText(found)).toContain('intervals). But it does worse on gsm8k (0 % against 30 %). Pruning wins')
+  expect(verdictText(found)).toContain('better than dense Q3_K_M, but worse on gsm8k (0 % against 30 %). Perplexity')
   expect(found.fronts.find(({ kind }) => kind === 'gsm8k')).toMatchObject({
     measure: 'exact match',
     decides: false,
@@ -345,7 +356,7 @@ test('a smaller model is a rival, by its perplexity on the same tokens, else by 
   const own = [run('dense Q4_0', 90, 50), run('2SSP Q8_0', 94, 38.9)]
   expect(worthOf(own).answer).toBe('prune')
   expect(verdictText(worthOf([...own, ofSibling(run('dense Q8_0', 80, 31))]))).toContain(
-    'Do not prune, as far as 8 windows show. At 80 MB, tinier, dense Q8_0 is better than 2SSP Q8_0 (perplexity 31 against 38.9 on prose, ×0.797',
+    'Do not prune, as far as 8 windows show: at 80 MB, tinier, dense Q8_0 is better than 2SSP Q8_0. Perplexity on prose: 31 against 38.9, ×0.797',
   )
   const otherTokens = ofSibling(run('dense Q8_0', 80, 31, { windows: 'other tokens' }))
   const apart = worthOf([...own, otherTokens])
@@ -359,7 +370,7 @@ test('a smaller model is a rival, by its perplexity on the same tokens, else by 
   }
   const inBits = [...own.map((one, at) => withBits(one, [1.3, 1.2][at] ?? 0)), withBits(otherTokens, 1.1)]
   expect(verdictText(worthOf(inBits))).toMatch(
-    /^Do not prune, as far as 8 windows show\. At 80 MB, tinier, dense Q8_0 is better than 2SSP Q8_0 \(bits per byte 1\.1 against 1\.2 on prose, −0\.1 \(−0\.13 to −0\.067\) over 8 windows;/,
+    /^Do not prune, as far as 8 windows show: at 80 MB, tinier, dense Q8_0 is better than 2SSP Q8_0\. Bits per byte on prose: 1\.1 against 1\.2, −0\.1 \(−0\.13 to −0\.067\) over 8 windows\./,
   )
   // Bits per byte of other text say nothing.
   expect(worthOf([...inBits.slice(0, 2), withBits(otherTokens, 1.1, 'other text')]).answer).toBe('prune')
@@ -369,7 +380,7 @@ test('a model that a run saved is a pruned file, of the dense model that it come
   const saved = run('dense Q8_0', 80, 40)
   const again = { ...saved, id: 'again', model: { id: 'saved', name: 'tiny-pruned' }, lineage: { ...saved.lineage, pruned: true } }
   const found = worthOf([run('dense Q4_0', 80, 50), again])
-  expect(verdictText(found)).toContain('As far as 8 windows show, at 80 MB, tiny-pruned, Q8_0 is better than dense Q4_0')
+  expect(verdictText(found)).toContain('Prune, as far as 8 windows show: at 80 MB, tiny-pruned, Q8_0 is better than dense Q4_0')
   expect([...runsByModel([run('dense Q4_0', 80, 50), again]).keys()]).toHaveLength(1)
 })
 
@@ -412,21 +423,21 @@ test('a verdict says on how many windows and documents it is based, and from 16 
     evaluation: one.evaluation.map((used) => ({ ...used, documents: 3 })),
   })
   const on = (count: number) => worthOf([many(run('dense Q4_0', 80, 30), count), many(run('2SSP Q8_0', 80, 40), count)])
-  expect(on(4).parts[0]?.answer).toBe('Do not prune, as far as 4 windows show.')
-  expect(on(4).parts[0]?.reasons).toContain(
-    'Decided on 4 windows of 512 tokens of prose, from 3 documents: too few to be sure. Measure 16 or more.',
-  )
+  expect(on(4).parts[0]?.answer).toMatch(/^Do not prune, as far as 4 windows show: at 80 MB, [^.]*\.$/)
+  expect(on(4).parts[0]?.sure).toMatch(/over 4 windows\. Measure 16 windows or more to be sure\.$/)
+  expect(on(4).parts[0]?.reasons).toContain('Decided on 4 windows of 512 tokens of prose, from 3 documents, which pruning never saw.')
   // Student's 3.18 for four windows times 0.2 / √4 nats.
   expect(on(4).untested[0]).toBe(
     'Only 4 windows of prose decided. They usually show differences of 37 % and more in perplexity; 16 windows show 11 %.',
   )
-  expect(on(16).parts[0]?.answer).toBe('Do not prune.')
-  expect(on(16).parts[0]?.reasons).toMatch(/ Decided on 16 windows of 512 tokens of prose, from 3 documents\.$/)
+  expect(on(16).parts[0]?.answer).toMatch(/^Do not prune: at /)
+  expect(on(16).parts[0]?.sure).toMatch(/over 16 windows\.$/)
+  expect(on(16).parts[0]?.reasons).toContain('Decided on 16 windows of 512 tokens of prose, from 3 documents, which')
   expect(on(16).untested.join(' ')).not.toContain('windows')
 })
 
 test('a verdict compares the file to take with the model that the user has, in size and in perplexity', () => {
-  const sourceText = (...runs: ComparedRun[]) => /Your unpruned model .*/.exec(verdictText(worthOf(runs)))?.[0]
+  const sourceText = (...runs: ComparedRun[]) => /^Your unpruned model .*?\)\.(?= |$)/.exec(worthOf(runs).parts[0]?.reasons ?? '')?.[0]
   const source = run('dense', 380, 20)
   const [pruned, rival] = [run('2SSP 25 % in Q4_K_M', 300, 22.4), run('dense Q3_K_M', 300, 30)]
   expect(sourceText(source, pruned, rival)).toMatch(
@@ -486,7 +497,7 @@ test('for one’s own text, the kept part decides, and a second sentence says wh
   const worth = worthOf(forOwnText(ownPart('deciding')))
   expect(worth.answer).toBe('prune')
   expect(verdictText(worth)).toMatch(
-    /^For your notes: As far as 8 windows show, at .* is better than dense Q2_K.* For other text \(prose\): Do not prune, as far as 8 windows show\. /,
+    /^For your notes: Prune, as far as 8 windows show: at .* is better than dense Q2_K.* For your notes: Dense Q2_K is the best dense file of its size\. .* For other text \(prose\): Do not prune, as far as 8 windows show: at .* For other text \(prose\): Decided on /,
   )
   expect(worth.fronts.map(({ kind, decides, elsewhere }) => [kind, decides, elsewhere])).toEqual([
     ['notes', true, false],
@@ -494,8 +505,8 @@ test('for one’s own text, the kept part decides, and a second sentence says wh
   ])
   // A screen shows the answers bold.
   expect(worth.parts.map(({ answer }) => answer)).toEqual([
-    expect.stringMatching(/^For your notes: As far as 8 windows show, at .*\)\.$/),
-    'For other text (prose): Do not prune, as far as 8 windows show.',
+    expect.stringMatching(/^For your notes: Prune, as far as 8 windows show: at [^.]*\.$/),
+    expect.stringMatching(/^For other text \(prose\): Do not prune, as far as 8 windows show: at [^.]*\.$/),
   ])
   expect(worth.duels[0]?.texts.map(({ kind }) => kind)).toEqual(['notes'])
 })
@@ -516,9 +527,9 @@ test('a verdict says whether choosing the type of each matrix pays, and offers s
   const mixed = (megabytes: number, prose: number) =>
     run(`dense mixed ${megabytes}`, megabytes, prose, { parameters: { ...calibrated, weights: `MIXED:${megabytes * 1e6}` } })
   const found = worthOf([run('dense Q4_0', 94, 33), run('dense Q8_0', 140, 30), mixed(94, 31), mixed(140, 30), run('2SSP Q8_0', 94, 38.9)])
-  expect(verdictText(found)).toContain('At 94 MB, dense mixed 94 is better than 2SSP Q8_0 (')
+  expect(verdictText(found)).toContain(': at 94 MB, dense mixed 94 is better than 2SSP Q8_0. ')
   expect(verdictText(found)).toMatch(
-    /Choosing the type of each matrix pays: at 94 MB, dense mixed 94 is better than dense Q4_0, the best dense file of one type of its size \(perplexity 31 against 33 on prose, .*\)\. It pays at 1 of 2 sizes\. Decided on/,
+    /Choosing the type of each matrix pays: at 94 MB, dense mixed 94 is better than dense Q4_0, the best dense file of one type of its size\. Perplexity on prose: 31 against 33, .*\. It pays at 1 of 2 sizes\. Decided on/,
   )
   expect(found.file?.name).toBe('dense mixed 94')
   expect(verdictText(worthOf([run('dense Q4_0', 94, 31), mixed(94, 31), run('2SSP Q8_0', 94, 38.9)]))).not.toContain('Choosing')
@@ -530,7 +541,7 @@ test('a file whose bytes buy more as bits than any part is worth is offered whol
   const runs = [run('dense', 160, 30), run('dense Q4_0', 94, 33), run('dense mixed 80', 80, 30.1, { parameters })]
   const found = worthOf([...runs, divided])
   expect(verdictText(found)).toBe(
-    'Do not prune, as far as 8 windows show. At 80 MB, removing any part costs more than storing weights in fewer bits. Take dense mixed 80. It is smaller than every measured file of one type. Decided on 8 windows of 512 tokens of prose: too few to be sure. Measure 16 or more. Your unpruned model has 160 MB; dense mixed 80 has 80 MB, and its perplexity on prose does not differ clearly, ×1.00 (0.996 to 1.01).',
+    'Do not prune, as far as 8 windows show: at 80 MB, removing any part costs more than storing weights in fewer bits, as dense mixed 80 does. Measure 16 windows or more to be sure. Your unpruned model has 160 MB; dense mixed 80 has 80 MB, and its perplexity on prose does not differ clearly, ×1.00 (0.996 to 1.01). Dense mixed 80 is smaller than every measured file of one type. Decided on 8 windows of 512 tokens of prose, which pruning never saw. Ranges are 95 % intervals.',
   )
   expect([found.answer, found.file?.name]).toEqual(['do not prune', 'dense mixed 80'])
   expect(worthOf([...runs, { ...divided, reached: 0.05 }]).answer).toBe('no difference')

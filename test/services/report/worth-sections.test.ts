@@ -31,7 +31,7 @@ const run = (file: string, method: string, megabytes: number, prose: number, wei
 test('a report says whether pruning is worth it, with a table and a picture whose rivals are squares', async () => {
   const runs = [run('dense Q4_0', 'dense', 80, 31.2, 'Q4_0'), run('2SSP 25 % in Q8_0', '2ssp', 81, 38.9, 'Q8_0')]
   const html = toHtml('Report', await worthSection({ baseline: null, runs }))
-  expect(html).toContain('Do not prune. At 80 MB, dense Q4_0 is better than 2SSP 25 % in Q8_0 (perplexity 31.2 against 38.9 on prose')
+  expect(html).toContain('Do not prune: at 80 MB, dense Q4_0 is better than 2SSP 25 % in Q8_0. Perplexity on prose: 31.2 against 38.9')
   expect(html).toContain('Looping answers: not tested on the same prompts for 2SSP 25 % in Q8_0 against dense Q4_0.')
   expect(html).toMatch(/<td class="number">×1\.25 \(1\.2\d to 1\.2\d\)<|<td>×1\.25 \(1\.2\d to 1\.2\d\)</)
   expect(html).toContain('prose (decides)')
