@@ -500,7 +500,7 @@ test('a legend entry hides its series, dragging over a chart shows that part of 
   await hideAndZoom(page.locator('figure').filter({ hasText: 'Perplexity against sparsity' }), { whole: 6, hidden: 2, part: 3 })
   await go(page, `#/compare?runs=${[...all, twin].map(({ id }) => id).join(',')}&seeds=each`)
   const chart = page.locator('figure').filter({ hasText: 'against sparsity reached' })
-  await hideAndZoom(chart, { whole: 9, hidden: 4, part: 1 })
+  await hideAndZoom(chart, { whole: 8, hidden: 4, part: 3 })
   await chart.getByText('Marks that would hide each other are moved apart.').waitFor()
   const twins = chart.getByRole('option', { name: new RegExp(`^${twin.name}, stories260k:`) }).locator('.point')
   const places = await twins.evaluateAll((points) => points.map((point) => point.getAttribute('transform')))
