@@ -104,6 +104,13 @@ test('a model saved over the same folder: later runs of the experiment are of it
   const baselineOf = async (id: string) => (await workbench.call('compare.get', { ids: [id] })).baseline
   expect(await baselineOf(pruned.id)).toBe(dense.id)
   expect(await baselineOf(again.id)).toBe(newBaseline.id)
+  const ids = [pruned.id, again.id]
+  const { content } = await workbench.call('compare.table', { ids, baseline: dense.id, format: 'csv', overSeeds: true })
+  expect(content.match(/^tiny[^,]*/gm)?.sort(), 'the results of both contents').toEqual([
+    'tiny',
+    'tiny (older version)',
+    'tiny (older version)',
+  ])
 
   // After a restart too, in another process on the same history.
   await using reopened = await workbench.reopened()

@@ -5,6 +5,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { Recovery } from '#contract/pruning/recovery.ts'
 import type { Repair } from '#contract/pruning/repair.ts'
+import { withModelNames } from '#contract/runs/model-names.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { usedText } from '../result-table.ts'
 import { followRuns, printStatuses, resumeHere } from './output/follow-runs.ts'
@@ -64,7 +65,7 @@ const list = async (parameters: string[]): Promise<number> => {
   else {
     printTable(
       ['ID', 'STATUS', 'METHOD', 'REMOVED', 'SEED', 'PERPLEXITY', 'MODEL', 'NAME', 'CREATED (UTC)'],
-      page.rows.map((run) => [
+      withModelNames(page.rows).map((run) => [
         run.id,
         run.status,
         run.method,

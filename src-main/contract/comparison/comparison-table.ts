@@ -65,7 +65,7 @@ export function comparisonTable(
   }
 }
 
-type Seeded = Pick<SeedGroup<RunEntry>, 'name' | 'runs' | 'measures' | 'seeds' | 'equalSeeds'>
+type Seeded = Pick<SeedGroup<RunEntry>, 'name' | 'model' | 'runs' | 'measures' | 'seeds' | 'equalSeeds'>
 
 /** Says what is compared: the models, and the windows or questions of each measure. */
 export function comparedText(groups: readonly Seeded[], columns: readonly MeasureColumn[]): string {
@@ -77,8 +77,7 @@ export function comparedText(groups: readonly Seeded[], columns: readonly Measur
 
 const list = new Intl.ListFormat('en-GB')
 
-export const modelsText = (groups: readonly Seeded[]): string =>
-  list.format([...new Set(groups.flatMap(({ runs }) => runs.map(({ model }) => model.name)))])
+export const modelsText = (groups: readonly Seeded[]): string => list.format([...new Set(groups.map(({ model }) => model))])
 
 /** `8 windows of 256 tokens without BOS`; several if results were taken on different ones, and nothing for sizes and times. */
 export function shapesText(groups: readonly Seeded[], { id }: MeasureColumn): string {
@@ -204,7 +203,7 @@ interface Marks {
 function tableRow(group: SeedGroup, columns: readonly MeasureColumn[], { best, windows, counts }: Marks): TableRow {
   const run = at(group.runs, 0)
   return [
-    { value: run.model.name },
+    { value: group.model },
     { value: seriesTitle(run.method, treatmentOf(run)) },
     { value: run.nominal },
     { value: group.reached },

@@ -10,7 +10,7 @@ import { columnLabel, type MeasureColumn, measureColumns, measureOf } from './me
 import { counted, intervalOf, type SeedGroup, seedlessName } from './seeds.ts'
 import type { Table, TableCell } from './table.ts'
 
-type Group = Pick<SeedGroup<RunEntry>, 'name' | 'runs' | 'seeds' | 'equalSeeds' | 'measures'>
+type Group = Pick<SeedGroup<RunEntry>, 'name' | 'model' | 'runs' | 'seeds' | 'equalSeeds' | 'measures'>
 
 const pairText =
   'Difference: of perplexities the first divided by the second, of others the first minus the second, with its 95 % interval in brackets, in pairs of the same window or question. p: how often chance alone differs as much, two-sided. With several seeds, the test over seeds (in pairs of the same seed, if both have the same) must agree, and the wider interval is shown.'

@@ -1,4 +1,5 @@
 import { at } from '../at.ts'
+import { hasSeveralModels, modelNames } from '../runs/model-names.ts'
 import type { MeasureSummary, RunEntry } from '../runs/runs.ts'
 import { isTimed } from '../runs/time/speed.ts'
 import { comparableSets, isPerToken } from './comparable.ts'
@@ -75,6 +76,8 @@ export interface SeedGroup<Run extends RunEntry = ComparedRun> {
    * name follows.
    */
   name: string
+  /** The name of its model, which tells a replaced model from what it was before. */
+  model: string
   runs: Run[]
   /** How many results there are: one for each seed, but a single one if all seeds led to the same model. */
   seeds: number
@@ -106,13 +109,14 @@ export function groupEach<Run extends RunEntry>(runs: readonly Run[]): SeedGroup
   return nameModels(runs.map((run) => groupOf([run])))
 }
 
-/** Whether the runs belong to more than one model. */
-export const hasSeveralModels = (runs: readonly RunEntry[]): boolean => new Set(runs.map(({ model }) => model.id)).size > 1
-
-/** Adds the model to the names of groups if there are several models. */
-function nameModels<Run extends RunEntry>(groups: SeedGroup<Run>[]): SeedGroup<Run>[] {
-  if (!hasSeveralModels(groups.flatMap(({ runs }) => runs))) return groups
-  return groups.map((group) => ({ ...group, name: `${group.name}, ${at(group.runs, 0).model.name}` }))
+/** Names the model of each group, in the names of groups too if there are several models. */
+function nameModels<Run extends RunEntry>(groups: Omit<SeedGroup<Run>, 'model'>[]): SeedGroup<Run>[] {
+  const runs = groups.flatMap((group) => group.runs)
+  const [nameOf, isNamed] = [modelNames(runs), hasSeveralModels(runs)]
+  return groups.map((group) => {
+    const model = nameOf(at(group.runs, 0))
+    return { ...group, model, name: isNamed ? `${group.name}, ${model}` : group.name }
+  })
 }
 
 export function hasSeveralSeeds(runs: readonly RunEntry[]): boolean {
@@ -122,7 +126,7 @@ export function hasSeveralSeeds(runs: readonly RunEntry[]): boolean {
 /** Returns the name of a run or a group without its seeds. */
 export const seedlessName = (name: string): string => name.replace(/, (seed \d+|\d+ (equal )?seeds)/, '')
 
-function groupOf<Run extends RunEntry>(runs: Run[]): SeedGroup<Run> {
+function groupOf<Run extends RunEntry>(runs: Run[]): Omit<SeedGroup<Run>, 'model'> {
   // If a seed was run twice, the later run counts. Runs without measures count only if no run has any.
   const measured = runs.filter(({ measures }) => measures.length > 0)
   const once = onePerSeed(measured.length > 0 ? measured : runs)

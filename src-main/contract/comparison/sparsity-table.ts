@@ -1,4 +1,5 @@
 import { at } from '../at.ts'
+import { hasSeveralModels } from '../runs/model-names.ts'
 import { parameterText, parameterTitle } from '../runs/parameter-titles.ts'
 import type { ParameterValue, RunEntry } from '../runs/runs.ts'
 import { denseMethod } from '../titles.ts'
@@ -16,7 +17,7 @@ import {
   windowsNotes,
 } from './comparison-table.ts'
 import { columnLabel, isTaskMeasure, type MeasureColumn, measureColumns, subjectTitle } from './measure-columns.ts'
-import { groupOverSeeds, hasSeveralModels, intervalOf, type SeedGroup, seedlessName } from './seeds.ts'
+import { groupOverSeeds, intervalOf, type SeedGroup, seedlessName } from './seeds.ts'
 import { methodOrder, seriesId, seriesTitle, treatmentOf } from './series.ts'
 import { meanOf } from './statistics.ts'
 import type { Table, TableCell } from './table.ts'
@@ -138,7 +139,7 @@ export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, 
       ...(hasRanks ? [{ label: 'Rank', numeric: true, better: 'lower' as const, apart: true }] : []),
     ],
     rows: rows.map((row) => [
-      ...(manyModels ? [{ value: row.groups[0]?.runs[0]?.model.name ?? '' }] : []),
+      ...(manyModels ? [{ value: row.groups[0]?.model ?? '' }] : []),
       { value: row.title },
       ...sparsities.map((sparsity) => {
         const found = row.groups.find((group) => nominalOf(group) === sparsity)

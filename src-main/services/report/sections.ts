@@ -8,7 +8,7 @@ import { type Cost, costText, fileSize } from '#contract/comparison/costs.ts'
 import { basisText, differenceOf, differenceText } from '#contract/comparison/difference.ts'
 import { columnLabel, measureColumns } from '#contract/comparison/measure-columns.ts'
 import { noiseLevel } from '#contract/comparison/paired-questions.ts'
-import { groupOverSeeds, hasSeveralModels, intervalOf, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
+import { groupOverSeeds, intervalOf, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { plainColours, seriesColours, seriesLook, seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
 import { bestOfEach, type OptionTitle, sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import type { Table } from '#contract/comparison/table.ts'
@@ -22,6 +22,7 @@ import { intervalMeaning } from '#contract/judging/bradley-terry.ts'
 import type { JudgingResult } from '#contract/judging/judging.ts'
 import type { Transcript } from '#contract/playground/playground.ts'
 import { expertSentences } from '#contract/pruning/experts.ts'
+import { hasSeveralModels, withModelNames } from '#contract/runs/model-names.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { denseMethod, divergenceNumbers, divergenceTitles, sparsityBase, titleOfMethod } from '#contract/titles.ts'
 import { lowerFirst } from '#contract/words.ts'
@@ -60,7 +61,7 @@ export function resultSection({ runs }: Comparison): Block[] {
 
 /** Lists the runs with their main settings and their status. */
 export function askedSection(runs: readonly RunDetail[]): Block[] {
-  const rows = runs.map((run) => [
+  const rows = withModelNames(runs).map((run) => [
     run.name,
     titleOfMethod(run.method),
     run.model.name,
@@ -191,7 +192,7 @@ async function perplexityPlot(groups: readonly SeedGroup[]): Promise<Block[]> {
     const run = at(at(own, 0).runs, 0)
     const { colour } = seriesLook(run.method)
     looks.push((colour === null ? plainColours : at(seriesColours, colour)).light)
-    const name = [seriesTitle(run.method, treatmentOf(run)), ...(manyModels ? [run.model.name] : [])].join(', ')
+    const name = [seriesTitle(run.method, treatmentOf(run)), ...(manyModels ? [at(own, 0).model] : [])].join(', ')
     return { name, points: own.flatMap(pointsOf).sort((a, b) => a.x - b.x) }
   })
   const title = `Perplexity on ${column.dataset || 'the test text'}`

@@ -57,7 +57,7 @@ export function valueOn(subject: Subject, axis: string): number | null {
 /** Models are told apart by the dashes of their lines, and all after the first by hollow marks. */
 const modelDashes = ['', '6 4', '2 3', '9 3 2 3'] as const
 
-const modelOf = ({ runs }: Subject): string => `${at(runs, 0).model.id} ${at(runs, 0).fingerprint}`
+const modelOf = ({ model, runs }: Subject): string => `${at(runs, 0).model.id} ${model}`
 export const isUnpruned = ({ runs }: Subject): boolean => runs.some(({ baseline }) => baseline)
 
 export const modelsOf = (subjects: readonly Subject[]): string[] => [...new Set(subjects.map(modelOf))]
@@ -70,7 +70,7 @@ export function modelStyle(subject: Subject, models: readonly string[]): { dashe
 /** Says whose marks are filled and whose are hollow. Empty for a single model. */
 export function modelsNote(subjects: readonly Subject[], models: readonly string[]): string {
   if (models.length < 2) return ''
-  const [filled, ...hollow] = models.map((model) => subjects.find((subject) => modelOf(subject) === model)?.runs[0]?.model.name)
+  const [filled, ...hollow] = models.map((model) => subjects.find((subject) => modelOf(subject) === model)?.model)
   return `Filled marks: ${filled}; hollow: ${hollow.join(', ')}.`
 }
 

@@ -71,7 +71,7 @@ export function comparisonLines(
     ...facts(
       ['reached', 'Reached', ({ reached }) => share(reached)],
       ['method', 'Method', ({ method }) => titles.method(method)],
-      ['model', 'Model', ({ runs }) => runs[0]?.model.name ?? ''],
+      ['model', 'Model', ({ model }) => model],
       ['nominal', 'Sparsity', ({ nominal }) => share(nominal)],
       ['seed', 'Seed', ({ runs }) => seedsText(runs.map(({ seed }) => seed))],
       ['calibration', 'Calibrated on', ({ runs }) => calibrationText(runs)],

@@ -11,6 +11,7 @@ export interface Subject {
   /** `name` in groups over seeds. */
   label: string
   name: string
+  model: string
   method: string
   /** How the plan was repaired or recovered; null if it was not. */
   repair: Treatment | null
@@ -29,6 +30,7 @@ export function toSubject(group: SeedGroup, baseline: string | null): Subject {
     id: run.id,
     label: group.name,
     name: group.name,
+    model: group.model,
     method: run.method,
     repair: treatmentOf(run),
     nominal: run.nominal,

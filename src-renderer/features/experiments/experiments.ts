@@ -3,7 +3,7 @@ import { whyApart } from '#contract/comparison/comparable.ts'
 import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { type Cost, costAskedFor, costsOf } from '#contract/comparison/costs.ts'
 import { subjectTitle } from '#contract/comparison/measure-columns.ts'
-import { hasSeveralModels, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
+import { lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { methodOrder, seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
 import { isPruned } from '#contract/comparison/worth-runs.ts'
 import { beginTitles } from '#contract/data/begin-token.ts'
@@ -12,6 +12,7 @@ import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts
 import { recoveryTitle } from '#contract/pruning/recovery.ts'
 import { repairTitles } from '#contract/pruning/repair.ts'
 import { amountText, isPlain } from '#contract/runs/amount-text.ts'
+import { hasSeveralModels } from '#contract/runs/model-names.ts'
 import { optionText } from '#contract/runs/parameter-titles.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { usedModelOf, usedSameModel } from '#contract/runs/used-model.ts'
@@ -137,12 +138,12 @@ export function axisTitle(across: Cost | null): string {
 export function pointsOf(sets: readonly (readonly SeedGroup<RunEntry>[])[], measure: string, across: Cost | null = null): ScatterPoint[] {
   const manyModels = hasSeveralModels(sets.flat().flatMap(({ runs }) => runs))
   const groups = sets.flatMap((set, index) => set.map((group) => ({ ...group, set: index })))
-  return groups.flatMap(({ name, runs: [run], reached, measures, set }) => {
+  return groups.flatMap(({ name, model, runs: [run], reached, measures, set }) => {
     const found = measures.get(measure)
     const x = across === null ? reached : (measures.get(across.id)?.mean ?? null)
     if (!run || run.baseline || x === null || !found) return []
     const treatment = treatmentOf(run)
-    const title = [seriesTitle(run.method, treatment), ...(manyModels ? [run.model.name] : [])].join(', ')
+    const title = [seriesTitle(run.method, treatment), ...(manyModels ? [model] : [])].join(', ')
     const place = { x, y: found.mean, spread: found.count > 1 ? found.spread : null, factor: found.factor, set }
     const line = `${set} ${lineKey(run)}`
     return [{ ...seriesStyle(run.method, treatment), ...place, id: run.id, label: name, series: title, line, size: 0.45 }]

@@ -45,8 +45,9 @@ test('of several models, each has a line of its own across the chart, with the d
   const subject = (id: string, model: string, isDense: boolean, pinned = false) =>
     ({
       id,
+      model: `${model} name`,
       baseline: pinned,
-      runs: [{ model: { id: model, name: `${model} name` }, fingerprint: 'f', baseline: isDense }],
+      runs: [{ model: { id: model }, baseline: isDense }],
       measures: new Map(id === 'unmeasured' ? [] : [['perplexity', { mean: 7 }]]),
     }) as unknown as Subject
   const [dense, pruned] = [subject('dense', 'a', true, true), subject('pruned', 'a', false)]
