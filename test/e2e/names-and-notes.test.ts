@@ -188,7 +188,7 @@ async function findOverflow(): Promise<string[]> {
   })
 }
 
-test('names of 200 characters break no layout at 800 px, and the last column of Runs is whole at 1440 px', async () => {
+test('names of 200 characters break no layout at 800 px, no head of Runs breaks there, and its last column is whole at 1440 px', async () => {
   const { call } = workbench
   const [model] = await call('models.list', {})
   const [preset] = await call('experiments.presets', { model: model?.id ?? '' })
@@ -226,6 +226,19 @@ test('names of 200 characters break no layout at 800 px, and the last column of 
 
   await go(page, '#/runs')
   await settle(page)
+  await page.setViewportSize({ width: 800, height: 900 })
+  const heads = page.getByRole('table', { name: 'Runs' }).getByRole('columnheader').locator('.title')
+  const broken = await heads.evaluateAll((titles) =>
+    titles
+      .filter((title) => {
+        const range = document.createRange()
+        range.selectNodeContents(title)
+        return !title.textContent.includes(' ') && new Set([...range.getClientRects()].map(({ top }) => Math.round(top))).size > 1
+      })
+      .map(({ textContent }) => textContent),
+  )
+  expect(broken, 'heads of one word in two lines').toEqual([])
+  await page.setViewportSize({ width: 1440, height: 900 })
   const edges = await page.getByRole('table', { name: 'Runs' }).evaluate((table) => {
     const last = [...table.querySelectorAll('thead th, thead td')].at(-1) as Element
     let scroll = table.parentElement as HTMLElement
