@@ -8,7 +8,10 @@ import type { Duel, TextDifference, WorthRow } from './worth.ts'
 
 const sentenceList = new Intl.ListFormat('en-GB')
 
-/** One sentence that answers, at most two that say how sure it is or what would give a verdict, and everything else. Only `answer` is never empty. */
+/**
+ * One sentence that answers, at most two that say how sure it is or what would give a verdict, and everything else. Only `answer` is never
+ * empty.
+ */
 export interface VerdictPart {
   answer: string
   sure: string

@@ -4,7 +4,7 @@ import type { ComputeHost } from '#jobs/compute/compute-host.ts'
 /** Time limit for a question about models. The read limits end it much sooner, unless a disk does not respond. */
 const questionSeconds = 60
 
-/** Nobody sees how fast a question stops, and the next one would wait longer for a new process that reads its models again. */
+/** A killed process would make the next question wait longer: a new one starts and reads its models again. */
 const graceMilliseconds = 5000
 
 /** Asks a compute process, usually the desk, which answers short questions. Gives up after the time limit, or when the caller disconnects. */
