@@ -1,6 +1,7 @@
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { openWorkbench } from '#services/workbench.ts'
+import { findAccessibilityFaults } from './accessibility.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { go, openScreen, type Screen, settle } from './screens.ts'
@@ -277,4 +278,20 @@ test('an address with a tab that a run lacks shows its first tab, and one of no 
   await go(page, '#/run/run-unknown')
   await page.getByRole('heading', { level: 1, name: 'This run could not be loaded' }).waitFor()
   expect(await page.getByRole('alert').textContent()).toContain('run-unknown')
+})
+
+test('a dialog that asks for a text has the focus in its field, and a palette that finds nothing names no choice', async () => {
+  await go(page, '#/playground')
+  await settle(page)
+  await page.getByRole('button', { name: 'Prompt sets' }).click()
+  await page.getByRole('menuitem', { name: /^Save or remove/ }).click()
+  await expect
+    .poll(() => page.getByRole('textbox', { name: 'Name of the set' }).evaluate((field) => field === document.activeElement))
+    .toBe(true)
+  await page.keyboard.press('Escape')
+  await page.keyboard.press('Control+k')
+  await page.keyboard.type('no such thing')
+  await page.getByRole('option', { name: 'No results' }).waitFor()
+  expect(await findAccessibilityFaults(page, [], 'dialog[open]')).toEqual([])
+  await page.keyboard.press('Escape')
 })
