@@ -4,7 +4,7 @@ import { groupOverSeeds, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { type NamedTable, sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
-import { isInspection, type TableFormat } from '#contract/titles.ts'
+import { denseMethod, isInspection, type TableFormat } from '#contract/titles.ts'
 import { call, on, onMissed } from '../../api/api.ts'
 import { catalogue } from '../../lib/catalogue.svelte.ts'
 import { formatPlural } from '../../lib/format.ts'
@@ -90,9 +90,9 @@ export class ExperimentState {
     await call('compare.get', { ids: ids.slice(0, 500) }).then(({ runs }) => (this.compared = runs), notifyProblem)
   }
 
-  /** The finished runs of one model that are no baseline, which the playground can compare with the unpruned model. */
+  /** The finished pruned runs of one model, which the playground can compare with the unpruned model. */
   get pruned(): RunEntry[] {
-    const done = this.runs.filter(({ status, baseline }) => status === 'done' && !baseline)
+    const done = this.runs.filter(({ status, method, hasPlan }) => status === 'done' && hasPlan && method !== denseMethod)
     return done.filter(({ model }) => model.id === done[0]?.model.id)
   }
 

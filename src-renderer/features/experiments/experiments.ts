@@ -16,7 +16,7 @@ import { hasSeveralModels } from '#contract/runs/model-names.ts'
 import { optionText } from '#contract/runs/parameter-titles.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { usedModelOf, usedSameModel } from '#contract/runs/used-model.ts'
-import { weightText } from '#contract/titles.ts'
+import { isInspection, weightText } from '#contract/titles.ts'
 import { lowerFirst } from '#contract/words.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatPlural, formatShare } from '../../lib/format.ts'
@@ -150,9 +150,9 @@ export function pointsOf(sets: readonly (readonly SeedGroup<RunEntry>[])[], meas
   })
 }
 
-/** Sorts runs for a table: the dense model first, then method by method, untreated first, with rising sparsity. */
+/** Sorts runs for a table: the dense model first, then method by method, untreated first, with rising sparsity; what inspects them last. */
 export function orderRuns(runs: readonly RunEntry[]): RunEntry[] {
-  const rank = (run: RunEntry) => (run.baseline ? -1 : methodOrder.indexOf(run.method))
+  const rank = (run: RunEntry) => (run.baseline ? -1 : isInspection(run.method) ? methodOrder.length : methodOrder.indexOf(run.method))
   return [...runs].sort(
     (a, b) =>
       rank(a) - rank(b) ||

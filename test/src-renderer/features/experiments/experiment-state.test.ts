@@ -28,3 +28,15 @@ test('an experiment shows its runs before the titles of options are known, which
   titles.resolve()
   await eventually(() => page.titled, 'the titles')
 })
+
+test('the playground gets the pruned runs, not answers or the dense model in another weight type', async () => {
+  const rows = [
+    { method: 'dense', hasPlan: true, baseline: true },
+    { method: 'dense', hasPlan: true, baseline: false },
+    { method: 'generation', hasPlan: false, baseline: false },
+    { method: '2ssp', hasPlan: true, baseline: false },
+  ].map((one, at) => ({ ...run, ...one, id: String(at), status: 'done', createdAt: at }))
+  const page = new ExperimentState('e')
+  page.runs = rows as unknown as typeof page.runs
+  expect(page.pruned.map(({ method }) => method)).toEqual(['2ssp'])
+})

@@ -106,3 +106,8 @@ test('the outcome is shown by what every amount limits: the size of the file, or
   expect(places(timed.slice(1, 2), speed)).toEqual([40])
   expect(experiments.pointsOf([groupOverSeeds(runs)], 'perplexity/test', bytes)).toEqual([])
 })
+
+test('what inspects the runs of an experiment is listed after them', () => {
+  const listed = [run('What broke', 'divergence', 0, null), ...runs]
+  expect(experiments.orderRuns(listed).map(({ id }) => id)).toEqual(['dense', 'a', 'd', 'b', 'c', 'What broke'])
+})
