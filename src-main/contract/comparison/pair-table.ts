@@ -54,7 +54,7 @@ export function pairTable(first: Group, second: Group): Table {
   return {
     caption: `${upperFirst(one)} against ${two}, on ${modelsText([first, second])}${isOneShape && shape !== '–' ? `, ${shape}` : ''}.`,
     notes: [
-      pairText,
+      tested.length > 0 ? pairText : 'No measure of both can be tested.',
       ...meansTexts(
         [first, second],
         tested.map(({ column }) => column),

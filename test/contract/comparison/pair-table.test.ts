@@ -89,3 +89,10 @@ test('the pair that is shown first is of two pruned results at one sparsity', ()
   expect(firstPair(groups.slice(0, 2))?.map(({ name }) => name)).toEqual(['dense 0', '2ssp 0.25'])
   expect(firstPair(groups.slice(0, 1))).toBeNull()
 })
+
+test('two results that share no measure say so instead of explaining a test', () => {
+  const [first, second] = groupsOf(run('2ssp', 0.5, [0.1, 0.2]), { ...run('shortgpt', 0.5, [0.3]), measures: [] })
+  if (!first || !second) throw new Error('Two groups are needed.')
+  const { rows, notes } = pairTable(first, second)
+  expect([rows, notes]).toEqual([[], ['No measure of both can be tested.']])
+})
