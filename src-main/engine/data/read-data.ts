@@ -5,6 +5,7 @@ import type { UsedData } from '#contract/data/used-data.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/models/hub-file.ts'
 import { selfWritten } from '#contract/titles.ts'
+import { plural } from '#contract/words.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { bundledTexts, isBundledId, locateBundled } from '#engine/data/bundled.ts'
 import type { EncodingReport } from '#engine/data/encoding.ts'
@@ -203,7 +204,7 @@ function notesOn({ source, windows: wanted = 0 }: DataRequest, used: UsedData, s
   if (windows < wanted) {
     const drawn = seed === 0 || documents > 1 ? '' : ' The seed only changes their first token and their order.'
     notes.push(
-      `${source} gives ${windows} windows of ${sequenceLength} tokens, but ${wanted} were requested; all ${windows} are used.${drawn}`,
+      `${source} gives ${plural(windows, 'window')} of ${sequenceLength} tokens, but ${wanted} were requested; ${windows === 1 ? 'it is' : `all ${windows} are`} used.${drawn}`,
     )
   }
   if (seed !== 0 && documents > 1 && documents < 5)

@@ -46,6 +46,11 @@ test('a text that is too short says so, and that a seed then changes little', as
   const inOrder = await read(source, 32, 0)
   expect(inOrder.used.windows).toBe(4)
   expect(inOrder.notes).toEqual([`${source} gives 4 windows of 8 tokens, but 32 were requested; all 4 are used.`])
+  const ten = await write(
+    'ten.json',
+    Array.from({ length: 10 }, (_, i) => i),
+  )
+  expect((await read(ten, 2, 0)).notes).toEqual([`${ten} gives 1 window of 8 tokens, but 2 were requested; it is used.`])
   expect((await read(source, 32, 1)).notes[0]).toContain('The seed only changes their first token')
 })
 
