@@ -73,9 +73,9 @@ function roundTime(seconds: number): number {
   return Math.round(seconds / step) * step
 }
 
-/** Keeps each number of a name on one line with its percent sign. */
+/** Keeps each number of a name on one line with its percent sign, and the number of a seed with its word. */
 export function holdPercents(name: string): string {
-  return name.replaceAll(' %', '\u00a0%')
+  return name.replaceAll(' %', '\u00a0%').replace(/\bseed (?=\d)/g, 'seed\u00a0')
 }
 
 export { shareText as formatShare }

@@ -62,6 +62,7 @@ test('only none and all are 0 % and 100 %', () => {
 
 test('no line ends between a number and its percent sign', () => {
   expect(format.holdPercents('2SSP 50 %, ShortGPT 25 %').split(' ')).toEqual(['2SSP', '50\u00a0%,', 'ShortGPT', '25\u00a0%'])
+  expect(format.holdPercents('2SSP 50 %, seed 2').split(' ')).toEqual(['2SSP', '50\u00a0%,', 'seed\u00a02'])
 })
 
 test.each([
