@@ -14,7 +14,8 @@ import { recordedEvent, runEntry } from './runs/runs.ts'
  * (`runs.events` returns a run's events after a sequence number).
  */
 export const events = {
-  'run changed': z.object({ run: runEntry }),
+  /** `elsewhere`: another process ended the run, or asked for its end. */
+  'run changed': z.object({ run: runEntry, elsewhere: z.boolean().optional() }),
   'run event': z.object({ run: id, recorded: recordedEvent }),
   'runs removed': z.object({ ids }),
   'experiment changed': z.object({ experiment: experimentEntry }),

@@ -222,7 +222,11 @@ export class RunQueue {
     const { history } = this.#parts
     const changed = rows.map(({ number }) => number)
     if (action === 'pause' || action === 'cancel') {
-      for (const row of rows) history.runs.patch(row.number, this.#stopped(row, action))
+      for (const row of rows) {
+        const patch = this.#stopped(row, action)
+        history.runs.patch(row.number, patch)
+        if (patch.wish) this.#news.asked.add(row.id)
+      }
       return { changed, stopped: rows }
     }
     if (action === 'retry') for (const row of rows) markToStartOver(history, row)
@@ -249,7 +253,7 @@ export class RunQueue {
 
   /** Handles stop requests from other processes, and abandons our runs that they took over as orphans. */
   obeyOtherProcesses(): void {
-    for (const { row, wish } of this.#parts.machine.takeWishesOfOthers()) this.act(wish, [row.id])
+    for (const { row, wish } of this.#parts.machine.takeWishesOfOthers()) this.#news.ofOthers(row.id, () => this.act(wish, [row.id]))
   }
 
   /** Moves a waiting run before another, or to the end. */
@@ -333,6 +337,12 @@ class QueueNews {
   readonly #emit: Listener
   readonly #state: () => QueueState
   readonly #experiments = new Set<string>()
+  /** The runs that listeners know as running. */
+  readonly #running = new Set<string>()
+  /** Runs of other processes that this one has asked to stop. */
+  readonly asked = new Set<string>()
+  /** The run whose change another process asked for. */
+  #elsewhere: string | undefined
   #telling: NodeJS.Timeout | undefined
   #ended = false
 
@@ -343,20 +353,46 @@ class QueueNews {
   }
 
   tell(numbers: readonly number[]): void {
-    this.#history.writes.guard(() => {
-      for (const run of this.#history.runs.entries(numbers)) {
-        this.#emit({ name: 'run changed', data: { run } })
-        if (run.experiment) this.#experiments.add(run.experiment.id)
-      }
-    })
+    this.#history.writes.guard(() => this.#tellRuns(numbers, this.#elsewhere))
     this.#telling ??= setTimeout(() => this.#tellRest(), tellMilliseconds).unref()
+  }
+
+  /** Makes a change of a run that another process asked for. */
+  ofOthers(id: string, change: () => void): void {
+    this.#elsewhere = id
+    try {
+      change()
+    } finally {
+      this.#elsewhere = undefined
+    }
+  }
+
+  #tellRuns(numbers: readonly number[], elsewhere?: string): void {
+    for (const run of this.#history.runs.entries(numbers)) {
+      if (run.status !== 'running') this.#running.delete(run.id)
+      this.#emit({ name: 'run changed', data: { run, ...(run.id === elsewhere ? { elsewhere: true } : {}) } })
+      if (run.experiment) this.#experiments.add(run.experiment.id)
+    }
+  }
+
+  /** Reports runs that have ended since the last report of the queue, without one of their own: another process ended them. */
+  #tellEnded({ runs }: QueueState): void {
+    const running = new Set(runs.flatMap(({ id, status }) => (status === 'running' ? id : [])))
+    for (const id of this.#running) {
+      const row = running.has(id) ? undefined : this.#history.runs.find(id)
+      if (row) this.#tellRuns([row.number], this.asked.delete(id) ? undefined : id)
+    }
+    this.#running.clear()
+    for (const id of running) this.#running.add(id)
   }
 
   #tellRest(): void {
     this.#telling = undefined
     if (this.#ended) return
     this.#history.writes.guard(() => {
-      this.#emit({ name: 'queue changed', data: { queue: this.#state() } })
+      const queue = this.#state()
+      this.#tellEnded(queue)
+      this.#emit({ name: 'queue changed', data: { queue } })
       for (const id of this.#experiments) {
         const experiment = this.#history.experiments.find(id)
         if (experiment) this.#emit({ name: 'experiment changed', data: { experiment } })

@@ -131,7 +131,7 @@ export function followQueue(): void {
   const refresh = () => void call('queue.get', {}).then(queue.set, () => undefined)
   on('engine changed', ({ engine }) => engine.selfTest && estimateSoon())
   on('queue changed', (data) => queue.set(data.queue))
-  on('run changed', ({ run }) => replaceRun(run))
+  on('run changed', ({ run, elsewhere }) => replaceRun(run, elsewhere))
   on('run event', ({ run, recorded: { event } }) => event.type === 'progress' && takeProgress(run, event.progress))
   onReconnect(refresh)
   refresh()
@@ -139,9 +139,9 @@ export function followQueue(): void {
 
 const ended = new Set(['done', 'failed', 'interrupted'])
 
-/** Whether a change of status is announced on every page: that of a running run that stops by itself or is paused. */
-export const isTold = (before: RunStatus | undefined, now: RunStatus): boolean =>
-  before === 'running' && (ended.has(now) || now === 'paused')
+/** Whether a change of status is announced on every page: that of a running run that stops by itself, is paused, or is cancelled elsewhere. */
+export const isTold = (before: RunStatus | undefined, now: RunStatus, elsewhere = false): boolean =>
+  before === 'running' && (ended.has(now) || now === 'paused' || (elsewhere && now === 'cancelled'))
 
 /** Announces that the queue was paused, has stopped or was resumed. */
 function tellQueue(before: QueueState, { paused, stopped, obstacle }: QueueState): void {
@@ -166,7 +166,7 @@ function takeProgress(id: string, progress: Progress): void {
   state = { ...state, runs: state.runs.map((run) => (run.id === id ? { ...run, progress } : run)) }
 }
 
-function replaceRun(run: RunEntry): void {
+function replaceRun(run: RunEntry, elsewhere?: boolean): void {
   const before = state?.runs.find(({ id }) => id === run.id)
   if (!state || !before) return
   if (run.status !== 'running') rememberPace(before)
@@ -176,7 +176,7 @@ function replaceRun(run: RunEntry): void {
   const waiting = state.waiting - Number(before.status === 'queued' && run.status !== 'queued')
   state = { ...state, waiting, runs: state.runs.flatMap((entry) => (entry.id !== run.id ? entry : isListed ? run : [])) }
   if (!isListed) estimateSoon()
-  if (!isTold(before.status, run.status)) return
+  if (!isTold(before.status, run.status, elsewhere)) return
   if (run.status === 'paused') announce(`${run.name}: paused`)
   // Notices of finished runs replace each other, because a pile of them would hide the page.
   else notify(`${run.name}: ${run.status}`, run.status === 'done' ? { about: 'done' } : { tone: 'warm' })

@@ -73,11 +73,11 @@ export class RunState {
     this.refresh()
     return stopAll(
       on('run event', ({ run, recorded }) => run === this.id && this.#take(recorded.event)),
-      on('run changed', ({ run }) => {
+      on('run changed', ({ run, elsewhere }) => {
         if (run.id !== this.id) return
         const before = this.run.value?.status
         if (this.run.value) this.run.value = { ...this.run.value, ...run }
-        if (before !== run.status && !isTold(before, run.status)) announce(`Run ${run.status}`)
+        if (before !== run.status && !isTold(before, run.status, elsewhere)) announce(`Run ${run.status}`)
         this.#refreshSoon()
       }),
       on('transfer changed', ({ transfer: { kind, status } }) => kind === 'export' && status === 'done' && void this.#loadSaved()),

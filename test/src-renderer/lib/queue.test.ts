@@ -86,7 +86,7 @@ test('the time left of the same runs does not jump when one of them ends, before
 })
 
 /** Connects the page's end of a socket, and returns a function that sends it a run as the workbench does. */
-async function socketOfRuns(): Promise<(run: RunEntry) => void> {
+async function socketOfRuns(): Promise<(run: RunEntry, elsewhere?: boolean) => void> {
   const sockets: { onmessage?: (message: { data: string }) => void }[] = []
   class Socket {
     constructor() {
@@ -96,7 +96,7 @@ async function socketOfRuns(): Promise<(run: RunEntry) => void> {
   vi.stubGlobal('WebSocket', Socket)
   vi.stubGlobal('location', { origin: 'http://localhost' })
   await connect()
-  return (run) => sockets[0]?.onmessage?.({ data: JSON.stringify({ name: 'run changed', data: { run } }) })
+  return (run, elsewhere) => sockets[0]?.onmessage?.({ data: JSON.stringify({ name: 'run changed', data: { run, elsewhere } }) })
 }
 
 test('the time left stays while a run ends and the next begins, before the list of runs says so', async () => {
@@ -120,6 +120,23 @@ test('the time left stays while a run ends and the next begins, before the list 
   for (const left of [ofQueue, ofExperiment]) expect(left()).toBeCloseTo(80, 6)
   send({ ...f, status: 'running', progress: { ...nearlyDone, done: 10, ratedFor: 20 } })
   for (const left of [ofQueue, ofExperiment]) expect(left()).toBeCloseTo(60, 6)
+})
+
+test('a run that ends has one notice, also if another process cancelled it; one cancelled here has none', async () => {
+  const send = await socketOfRuns()
+  followQueue()
+  const { list: before } = notices
+  const running = ['a', 'b', 'c'].map((id) => run(id, '2ssp', slow(1)))
+  queue.set(stateOf(running))
+  for (const [at, status, elsewhere] of [
+    [0, 'cancelled', true],
+    [0, 'cancelled', undefined],
+    [1, 'cancelled', undefined],
+    [2, 'done', true],
+  ] as const)
+    send({ ...(running[at] as RunEntry), status }, elsewhere)
+  queue.set(stateOf([]))
+  expect(notices.list.filter((notice) => !before.includes(notice)).map(({ text }) => text)).toEqual(['a: cancelled', 'c: done'])
 })
 
 test('a run that waits in a paused queue has no time left', async () => {
