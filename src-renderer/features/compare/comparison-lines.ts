@@ -1,5 +1,5 @@
 import { bestOf, markOf } from '#contract/comparison/best-results.ts'
-import { cellText, placesOf } from '#contract/comparison/cell-text.ts'
+import { cellText, placesOf, spreadText } from '#contract/comparison/cell-text.ts'
 import { changeText, deltaOf } from '#contract/comparison/change.ts'
 import { whyResultsApart } from '#contract/comparison/comparable.ts'
 import type { ComparedRun } from '#contract/comparison/compared-run.ts'
@@ -94,19 +94,23 @@ function estimateTexts(subjects: readonly Subject[], column: MeasureColumn): { t
   const isShare = unit === 'share'
   const scale = isShare ? 100 : 1
   const cells = subjects.map((subject) => {
-    const { mean = Number.NaN, spread = null } = subject.measures.get(id) ?? {}
+    const { mean = Number.NaN, spread = null, factor = false } = subject.measures.get(id) ?? {}
     const { low, high } = (isQuality(column) && intervalOf(subject, id)) || {}
     const interval = low === undefined || high === undefined ? {} : { low: scale * low, high: scale * high }
-    return { value: scale * mean, mean, spread, ...interval }
+    return { value: scale * mean, mean, spread, factor, ...interval }
   })
   const places = isQuality(column) ? placesOf(cells) : undefined
-  return cells.map(({ mean, spread, ...cell }) => {
+  return cells.map(({ mean, spread, factor, ...cell }) => {
     if (cell.low !== undefined) {
       const [text = '', own = ''] = cellText(cell, places).split(' [')
       return { text, spread: `[${own}${isShare ? ' %' : ''}` }
     }
     if (isQuality(column) && !spread && places !== undefined) return { text: `${cellText(cell, places)}${isShare ? ' %' : ''}`, spread: '' }
     if (!spread) return { text: formatMeasure(mean, unit), spread: '' }
+    if (factor) {
+      const [text = '', own = ''] = spreadText(mean, spread, true).split(' ×/÷ ')
+      return { text, spread: `×/÷ ${own}` }
+    }
     const { value, error } = formatEstimate(mean, spread, unit)
     return { text: value, spread: `± ${error}` }
   })

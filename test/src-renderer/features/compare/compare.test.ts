@@ -141,6 +141,13 @@ describe('table', () => {
     const [line] = lineData.comparisonLines(over, null, columns, titles)
     expect(line?.cells[0]).toMatchObject({ text: '22', spread: '[12, 39]' })
   })
+
+  test('a mean over seeds too far apart for an interval has the factor of its deviation', () => {
+    const seeds = groupOverSeeds([run('x', '2ssp', 0.5, 100), run('y', '2ssp', 0.5, 10_000, 1)])
+    const over = seeds.map((group) => subjectData.toSubject(group, null))
+    const [line] = lineData.comparisonLines(over, null, columns, titles)
+    expect(line?.cells[0]?.spread).toMatch(/^×\/÷ \d+/)
+  })
 })
 
 test('runs over seeds become one subject with mean and spread', () => {
