@@ -148,11 +148,13 @@ function precisionNotes({ precision }: RunPlace, result: MethodResult): string[]
   const { certified } = certificationOf(result)
   if (precision === 'bfloat16')
     return ['Everything was computed with bfloat16 products, for a first look: scores, choices and measures can differ from float32.']
-  if (!certified) return []
-  const { rounds, candidates, rescored } = certified
-  return [
-    `${grouped(candidates)} candidates in ${grouped(rounds)} rounds were ranked with bfloat16 products. The ${grouped(rescored)} that could still win, by the errors measured on the way, were scored again as in float32.`,
-  ]
+  return certified ? [certifiedNote(certified)] : []
+}
+
+/** How the choices of a run were certified. */
+export function certifiedNote({ rounds, candidates, rescored }: NonNullable<RunDocument['certified']>): string {
+  const winners = rescored === 1 ? ['one', 'was'] : [grouped(rescored), 'were']
+  return `${grouped(candidates)} candidates in ${grouped(rounds)} ${rounds === 1 ? 'round' : 'rounds'} were ranked with bfloat16 products. The ${winners[0]} that could still win, by the errors measured on the way, ${winners[1]} scored again as in float32.`
 }
 
 const grouped = (count: number): string => count.toLocaleString('en')
