@@ -250,18 +250,32 @@ test('names of 200 characters break no layout at 800 px, no head of Runs breaks 
   await call('models.update', { id: model?.id ?? '', name: before, tags: [] })
 })
 
-test('generated answers are saved from their page', async () => {
-  const { rows } = await workbench.call('runs.query', { limit: 20 })
-  const inspected = rows.find(({ status, hasPlan, baseline }) => status === 'done' && hasPlan && !baseline)?.id ?? ''
+test('generated answers are in a table, a row for each prompt and code in a code font, and are saved from their page', async () => {
+  const { rows: all } = await workbench.call('runs.query', { limit: 20 })
+  const inspected = all.find(({ status, hasPlan, baseline }) => status === 'done' && hasPlan && !baseline)?.id ?? ''
   const settings = { maxTokens: 8, decoding: { kind: 'sampling' as const, temperature: 0 } }
-  const inspect = { kind: 'generation' as const, runs: [inspected], prompts: [{ text: 'A garden is', tags: [] }], settings }
+  const prompts = ['A garden is', 'def grow(plant):\n  return plant', 'A tree is'].map((text) => ({ text, tags: [] }))
+  const inspect = { kind: 'generation' as const, runs: [inspected], prompts, settings }
   const { id } = await workbench.call('runs.inspect', { inspect })
-  await eventually(
+  const { inspected: found } = await eventually(
     () => workbench.call('runs.get', { id }),
     ({ status }) => status === 'done',
     120_000,
   )
   await go(page, `#/judge/answers/${id}`)
+  const rows = page.getByRole('region', { name: 'Answers by prompt and model' }).getByRole('row')
+  await expect.poll(() => rows.count()).toBe(1 + prompts.length)
+  const { answers } = await workbench.call('transcripts.get', { id: found?.kind === 'generation' ? found.transcript : '' })
+  for (const [at, { text }] of prompts.entries()) {
+    const row = rows.nth(at + 1)
+    const own = answers.filter(({ prompt }) => prompt === at).sort((a, b) => a.column - b.column)
+    const wordsOf = (answer: string) => answer.replaceAll(/\s+/g, '')
+    const [head, ...cells] = (await row.locator('th, td').allTextContents()).map(wordsOf)
+    expect([head, ...cells]).toEqual([text, ...own.map((answer) => answer.text)].map(wordsOf))
+    expect(cells.length).toBeGreaterThan(1)
+    const font = await row.evaluate((element) => getComputedStyle(element).fontFamily)
+    expect(/mono/i.test(font), `${text} in ${font}`).toBe(text.startsWith('def'))
+  }
   for (const [button, name] of [
     ['Save answers as CSV', 'transcripts.csv'],
     ['Save all as JSON', 'transcripts.json'],

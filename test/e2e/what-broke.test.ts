@@ -169,7 +169,7 @@ test('ten pairs of answers are judged blind by the keyboard, and the result says
     .getByRole('checkbox')
     .nth(1)
     .check()
-  await page.getByLabel('Prompts', { exact: true }).fill(`a person who #person\na place where #place\n${text} is\na small animal #animal`)
+  await page.getByLabel('Prompts', { exact: true }).fill(`a person who #person\na place where #place\n${text} is\nimport garden #code`)
   await page.getByLabel('Max new tokens').fill('8')
   await page.getByRole('button', { name: 'Generate' }).click()
   await done(5)
@@ -180,10 +180,23 @@ test('ten pairs of answers are judged blind by the keyboard, and the result says
     .click()
   await page.getByText('0 of 12 pairs judged').waitFor()
   await expect.poll(() => page.getByRole('main').textContent()).not.toMatch(/shortgpt|dense/i)
+  const fonts = new Map<boolean, string[]>()
   for (const [vote, key] of ['a', 'b', 't', 'x', 'a', 'a', 'b', 't', 'a', 'b'].entries()) {
+    const shown = await page.locator('.written').evaluateAll((texts) => texts.map((one) => getComputedStyle(one).fontFamily))
+    expect(new Set(shown).size, 'one font for a prompt and both answers').toBe(1)
+    const isCode = (await page.locator('.written').first().textContent()) === 'import garden'
+    fonts.set(isCode, [...(fonts.get(isCode) ?? []), ...shown])
     await page.keyboard.press(key)
     await page.getByText(`${vote + 1} of 12 pairs judged`).waitFor()
   }
+  expect(
+    fonts.get(true)?.every((font) => /mono/i.test(font)),
+    'code in a code font',
+  ).toBe(true)
+  expect(
+    fonts.get(false)?.some((font) => /mono/i.test(font)),
+    'prose in a code font',
+  ).toBe(false)
   await page.reload()
   await page.getByText('10 of 12 pairs judged').waitFor()
   await page.getByRole('button', { name: 'Finish and reveal' }).click()

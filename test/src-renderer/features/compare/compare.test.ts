@@ -1,10 +1,14 @@
+import { render } from 'svelte/server'
 import { describe, expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/comparison/compared-run.ts'
+import { fileSize } from '#contract/comparison/costs.ts'
 import { groupOverSeeds, type SeedGroup } from '#contract/comparison/seeds.ts'
+import type { WorthRow } from '#contract/comparison/worth.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import * as charts from '../../../../src-renderer/features/compare/comparison-charts.ts'
 import * as lineData from '../../../../src-renderer/features/compare/comparison-lines.ts'
 import * as subjectData from '../../../../src-renderer/features/compare/subjects.ts'
+import WorthTable from '../../../../src-renderer/features/compare/WorthTable.svelte'
 
 const used = (source: string, windows: number, seed: number, hash: string): UsedData => ({
   source,
@@ -204,4 +208,28 @@ test('without accuracies the bars show perplexities', () => {
   const [seeds] = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])
   const mixed = [...subjects, subjectData.toSubject(seeds as SeedGroup, null)]
   expect(charts.taskBars(mixed, columns, plain).errors).toBe('Lines: one deviation over seeds, as a factor')
+})
+
+test('the table of Worth it says which share of answers loops, if that is known for a file', () => {
+  const row = (name: string, loops: number | null) =>
+    ({
+      name,
+      runs: [name],
+      pruned: true,
+      cost: { mean: 8e7, error: null, factor: false },
+      quality: {},
+      bits: {},
+      loops,
+    }) as unknown as WorthRow
+  const textsOf = (...rows: WorthRow[]) => {
+    const worth = { rows, duels: [], fronts: [], answer: 'unknown' as const, parts: [], untested: [], file: null }
+    const { body } = render(WorthTable, { props: { worth, cost: fileSize } })
+    return [...body.matchAll(/<t[hd][^>]*>(.*?)<\/t[hd]>/gs)].map(([, text = '']) => text.replace(/<.*?>/gs, '').trim())
+  }
+  expect(textsOf(row('one', 0.25), row('other', null))).toEqual([
+    ...['File', 'File size', 'Loops', 'Against', 'Result'],
+    ...['one', '80 MB', '25 %', '–', '–'],
+    ...['other', '80 MB', '–', '–', '–'],
+  ])
+  expect(textsOf(row('one', null))).not.toContain('Loops')
 })
