@@ -60,7 +60,8 @@ test('a programmer gets from a folder of a model and a text of their own to a ve
   await quick().click()
   await page.getByRole('heading', { level: 1, name: /^own-model at .*, own-calibration.txt/ }).waitFor()
   const verdict = page.getByRole('region', { name: 'Verdict' })
-  await verdict.getByText(/^For your own-calibration.txt: /).waitFor({ timeout: 200_000 })
+  const answer = verdict.getByRole('status').getByText(/^For your own-calibration.txt: /)
+  await answer.waitFor({ timeout: 200_000 })
   expect(clicks.count).toBe(7)
   // While runs are left, the page changes with each that ends.
   await verdict.getByText('so far, while runs are left').waitFor({ state: 'hidden' })
@@ -72,7 +73,7 @@ test('a programmer gets from a folder of a model and a text of their own to a ve
   await settle(page)
   const moved = await watchShifts(page)
   await go(page, hash)
-  await verdict.getByText(/^For your own-calibration.txt: /).waitFor()
+  await answer.waitFor()
   await settle(page)
   expect(await moved()).toEqual([])
 
