@@ -4,8 +4,9 @@ import { requireFinite } from '#engine/model/finite.ts'
 import { finalHidden } from '#engine/model/forward.ts'
 import { type DeltaMemory, KeyValueSlots, Past, type PlacedSequence } from '#engine/model/parts/attention/cache.ts'
 import { headLogits, type Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
+import { disposeResidual } from '#engine/model/parts/part.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
-import { breathe, Walk } from '#engine/model/walk.ts'
+import { breathe, pause, Walk } from '#engine/model/walk.ts'
 import { groupStored } from '#engine/tensor/narrow.ts'
 import { fewRows, type Products } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/sums.ts'
@@ -36,6 +37,12 @@ export interface Branch {
 
 /** The maximum number of rows of logits in memory at once. */
 const rowsAtOnce = 64
+
+/**
+ * A long sequence is read in chunks of this many tokens, so that a stop is noticed between two parts of one. In float32 on a CPU, logits are the
+ * same bits. The last chunk has up to twice as many, because few rows take other operations. A multiple of a DeltaNet's chunks of 64.
+ */
+const tokensAtOnce = 512
 
 /** Sequences that grow token by token. The keys and values of tokens already read are kept, and shared where sequences begin equally. */
 export class DecodingSession {
@@ -75,14 +82,32 @@ export class DecodingSession {
    * token: `batch` arrays of V. The batch of a session stays the same unless `select` changes it.
    */
   async feed(ids: Int32Array, batch: number, signal?: AbortSignal): Promise<Float32Array[]> {
-    const tokens = ids.length / batch
+    const chunks = batch === 1 ? this.#chunksOf(ids) : [ids]
+    for (const chunk of chunks.slice(0, -1)) (await this.#readChunk(chunk, signal, (x) => lastRows(x, 1))).dispose()
+    const last = chunks.at(-1) ?? ids
+    const tokens = last.length / batch
     const placed = this.#place(Array.from({ length: batch }, () => tokens))
-    const logits = this.#isFew(ids.length)
-      ? await decodeTogether(this.#job(placed, ids, signal))
-      : await this.#logitsOfLast(placed, ids, signal)
+    const logits = this.#isFew(last.length)
+      ? await decodeTogether(this.#job(placed, last, signal))
+      : await this.#logitsOfLast(placed, last, signal)
     this.#read += tokens
     for (const one of logits) this.#requireLogits(one, this.#read)
     return logits
+  }
+
+  /** Weights that are read from the disk are read once for all of a sequence. */
+  #chunksOf(ids: Int32Array): Int32Array[] {
+    const count = this.#view.model.store.streams ? 1 : Math.max(1, Math.floor(ids.length / tokensAtOnce))
+    return Array.from({ length: count }, (_, chunk) => {
+      const first = chunk * tokensAtOnce
+      return ids.subarray(first, chunk === count - 1 ? ids.length : first + tokensAtOnce)
+    })
+  }
+
+  async #readChunk(ids: Int32Array, signal: AbortSignal | undefined, choose: (x: Tensor2D) => Tensor2D): Promise<Tensor2D> {
+    const hidden = await this.#hiddenOf(this.#place([ids.length]), ids, signal, choose)
+    this.#read += ids.length
+    return hidden
   }
 
   async #logitsOfLast(placed: readonly PlacedSequence[], ids: Int32Array, signal: AbortSignal | undefined): Promise<Float32Array[]> {
@@ -120,21 +145,24 @@ export class DecodingSession {
     read: (logits: Float32Array) => void | Promise<void>,
     signal?: AbortSignal,
   ): Promise<void> {
-    const hidden = await this.#hiddenOf(this.#place([ids.length]), ids, signal, (x) => x)
-    this.#read += ids.length
-    try {
-      for (let row = first; row < ids.length; row += rowsAtOnce) {
-        signal?.throwIfAborted()
-        const rows: Tensor2D = slice(hidden, [row, 0], [Math.min(rowsAtOnce, ids.length - row), -1])
-        const logits = await logitsOf(this.#view.model.vocabulary, rows)
-        rows.dispose()
-        for (const [at, one] of logits.entries()) {
-          this.#requireLogits(one, this.#read - ids.length + row + at + 1)
-          await read(one)
+    let before = 0
+    for (const chunk of this.#chunksOf(ids)) {
+      const hidden = await this.#readChunk(chunk, signal, (x) => x)
+      try {
+        for (let row = Math.max(0, first - before); row < chunk.length; row += rowsAtOnce) {
+          signal?.throwIfAborted()
+          const rows: Tensor2D = slice(hidden, [row, 0], [Math.min(rowsAtOnce, chunk.length - row), -1])
+          const logits = await logitsOf(this.#view.model.vocabulary, rows)
+          rows.dispose()
+          for (const [at, one] of logits.entries()) {
+            this.#requireLogits(one, this.#read - chunk.length + row + at + 1)
+            await read(one)
+          }
         }
+      } finally {
+        hidden.dispose()
       }
-    } finally {
-      hidden.dispose()
+      before += chunk.length
     }
   }
 
@@ -183,9 +211,15 @@ export class DecodingSession {
     const past = new Past(placed, cache, memories)
     try {
       const stream = await walk.embed(ids, 1)
-      for (const part of this.#view.parts) {
-        signal?.throwIfAborted()
-        await walk.pass(part, [stream], { past })
+      try {
+        for (const part of this.#view.parts) {
+          if (ids.length > fewRows) await pause(signal)
+          else signal?.throwIfAborted()
+          await walk.pass(part, [stream], { past })
+        }
+      } catch (thrown) {
+        disposeResidual(stream.residual)
+        throw thrown
       }
       stream.residual.source.dispose()
       return stream.residual.x

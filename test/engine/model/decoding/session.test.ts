@@ -94,6 +94,35 @@ test.each(['stories260k', 'phi-tiny'] as const)('columns side by side answer wha
   await model.close()
 })
 
+test('a long prompt has the logits of one pass, at its end and along it, and a stop is seen within it', async () => {
+  const model = await openModel(await referenceModel('stories260k'))
+  const view = denseView(model)
+  const ids = Int32Array.from({ length: 1400 }, (_, i) => 3 + ((i * i + 7 * i) % 250))
+  const expected = await logitsOf(view, ids)
+  const session = new DecodingSession(view)
+  const [last = []] = await session.feed(ids, 1)
+  expect(relativeError([...last], expected.at(-1) ?? [])).toBeLessThan(1e-5)
+  session.dispose()
+  const along = new DecodingSession(view)
+  let row = 400
+  await along.feedAlong(ids, row, (logits) => {
+    expect(relativeError([...logits], expected[row] ?? []), `position ${row}`).toBeLessThan(1e-5)
+    row++
+  })
+  expect(row).toBe(ids.length)
+  along.dispose()
+  const { numTensors } = memory()
+  const stopping = new AbortController()
+  const stopped = new DecodingSession(view)
+  const begun = stopped.feed(ids, 1, stopping.signal)
+  setImmediate(() => stopping.abort(new Error('stopped')))
+  await expect(begun).rejects.toThrow('stopped')
+  stopped.dispose()
+  expect(memory().numTensors).toBe(numTensors)
+  view.dispose()
+  await model.close()
+})
+
 test('a column that is stopped leaves the others unchanged', async () => {
   const model = await openModel(await referenceModel('stories260k'))
   const view = denseView(model)
