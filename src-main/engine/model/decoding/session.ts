@@ -39,8 +39,9 @@ export interface Branch {
 const rowsAtOnce = 64
 
 /**
- * A long sequence is read in chunks of this many tokens, so that a stop is noticed between two parts of one. In float32 on a CPU, logits are the
- * same bits. The last chunk has up to twice as many, because few rows take other operations. A multiple of a DeltaNet's chunks of 64.
+ * A long sequence is read in chunks of this many tokens, so that a stop is noticed between two parts of one. On a CPU in float32, logits are
+ * the same bits for Llama and Qwen; Gemma's sliding windows round differently (3e-5), as when a conversation continues. The last chunk has up
+ * to twice as many, because few rows take other operations. A multiple of a DeltaNet's chunks of 64.
  */
 const tokensAtOnce = 512
 
