@@ -3,7 +3,7 @@ import type { RunEntry } from './runs.ts'
 type Used = Pick<RunEntry, 'model' | 'fingerprint' | 'createdAt'>
 
 /**
- * Names the model of each run. If the files of a model were replaced, runs of earlier content are of its `older version`; several are
+ * Names the model of each run. If the files of a model were replaced, runs of earlier content are of the `older` one; several are
  * numbered, the oldest first.
  */
 export function modelNames(runs: readonly Used[]): (run: Omit<Used, 'createdAt'>) => string {
@@ -20,7 +20,7 @@ export function modelNames(runs: readonly Used[]): (run: Omit<Used, 'createdAt'>
     const older = contents.sort(([, one], [, other]) => one - other).slice(0, -1)
     const at = older.findIndex(([content]) => content === fingerprint)
     if (at < 0) return model.name
-    return `${model.name} (older version${older.length > 1 ? ` ${at + 1}` : ''})`
+    return `${model.name} (older${older.length > 1 ? ` ${at + 1}` : ''})`
   }
 }
 

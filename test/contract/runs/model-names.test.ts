@@ -12,13 +12,13 @@ test('runs of a model before its files were replaced are of an older version, an
   // Used last counts, not listed last.
   expect(names(run('tiny', 'new', 3), run('tiny', 'old', 1), run('tiny', 'old', 2), run('other', 'x', 1))).toEqual([
     'tiny',
-    'tiny (older version)',
-    'tiny (older version)',
+    'tiny (older)',
+    'tiny (older)',
     'other',
   ])
   expect(names(run('tiny', 'second', 2), run('tiny', 'first', 1), run('tiny', 'third', 3))).toEqual([
-    'tiny (older version 2)',
-    'tiny (older version 1)',
+    'tiny (older 2)',
+    'tiny (older 1)',
     'tiny',
   ])
   // A run that waits has no content yet.
@@ -31,5 +31,5 @@ test('a replaced model counts as two models', () => {
   expect(hasSeveralModels([run('tiny', 'old', 1), run('other', 'old', 2)])).toBe(true)
   const runs = [run('tiny', 'old', 1), run('tiny', 'new', 2)]
   const named = withModelNames(runs)
-  expect([named[0]?.model, named[1] === runs[1]]).toEqual([{ id: 'tiny', name: 'tiny (older version)' }, true])
+  expect([named[0]?.model, named[1] === runs[1]]).toEqual([{ id: 'tiny', name: 'tiny (older)' }, true])
 })
