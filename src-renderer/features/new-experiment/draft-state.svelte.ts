@@ -60,6 +60,7 @@ export class DraftState {
 
   /** Aborted when the latest preview is out of date. */
   #previewing = new AbortController()
+  #isLeft = false
 
   readonly #previewSoon = debounce(() => void this.#loadPreview(), 200)
 
@@ -163,7 +164,7 @@ export class DraftState {
 
   /** Loads a preview, and stops the one of an earlier draft, which would delay it. */
   async #loadPreview(): Promise<void> {
-    if (!this.isPreviewing) return
+    if (!this.isPreviewing || this.#isLeft) return
     this.#previewing.abort()
     this.#previewing = new AbortController()
     const { signal } = this.#previewing
@@ -191,7 +192,10 @@ export class DraftState {
   /** Previews again once the machine has been timed, because only then is the time known. The function that ends this stops previews. */
   follow(): () => void {
     const previewAgain = on('engine changed', ({ engine }) => engine.selfTest && this.preview.value?.seconds === null && this.changed())
-    return stopAll(previewAgain, () => this.#previewing.abort())
+    return stopAll(previewAgain, () => {
+      this.#isLeft = true
+      this.#previewing.abort()
+    })
   }
 
   /** Called after every change of the draft. */

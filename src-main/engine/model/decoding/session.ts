@@ -40,8 +40,8 @@ const rowsAtOnce = 64
 
 /**
  * A long sequence is read in chunks of this many tokens, so that a stop is noticed between two parts of one. On a CPU in float32, logits are
- * the same bits for Llama and Qwen; Gemma's sliding windows round differently (3e-5), as when a conversation continues. The last chunk has up
- * to twice as many, because few rows take other operations. A multiple of a DeltaNet's chunks of 64.
+ * the same bits in SmolLM2 and Qwen2.5, and differ by 3e-5 in Gemma 3. The last chunk has up to twice as many,
+ * because few rows take other operations. A multiple of a DeltaNet's chunks of 64.
  */
 const tokensAtOnce = 512
 

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { DraftState } from '../../../../src-renderer/features/new-experiment/draft-state.svelte.ts'
 import { eventually } from '../../../eventually.ts'
@@ -45,11 +46,14 @@ test('a change stops the preview of the draft before it, and shows the next one'
   expect([form.preview.value?.runs, form.preview.problem, form.preview.busy]).toEqual([2, null, false])
 })
 
-test('a page that is left stops its preview', async () => {
+test('a page that is left stops its preview, and asks for no other', async () => {
   const form = shownForm()
   const leave = form.follow()
   form.changed()
   await eventually(() => asked.length === 1, 'the preview')
+  form.change({ seeds: [1] })
   leave()
   expect(asked[0]?.signal.aborted).toBe(true)
+  await sleep(400)
+  expect(asked).toHaveLength(1)
 })
