@@ -18,7 +18,7 @@ interface ModelPatch {
 }
 
 const selected = `
-  SELECT m.*, (SELECT count(*) FROM runs r WHERE r.model = m.id) AS used_by_runs,
+  SELECT m.*, (SELECT count(*) FROM runs r WHERE r.model = m.id AND r.method <> 'divergence') AS used_by_runs,
     (SELECT json_object('method', r.method, 'reached', r.reached, 'perplexity', json((
       SELECT json_object('dataset', n.dataset, 'value', s.last) FROM measure_summaries s JOIN measure_names n ON n.id = s.name
       WHERE s.run = r.number AND n.name = 'perplexity' ORDER BY n.id LIMIT 1)),

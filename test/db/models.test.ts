@@ -3,6 +3,7 @@ import type { Transfer } from '#contract/models/models.ts'
 import { type History, openHistory } from '#db/history.ts'
 import { describedModel } from '../fixtures/described-model.ts'
 import { scratchOfTest } from '../fixtures/scratch.ts'
+import { insertRun } from './rows.ts'
 
 let folder: string
 let history: History
@@ -49,4 +50,9 @@ test('the bundled model is the first, also if another was added before it was de
   history.models.insert({ ...common, id: 'a', name: 'mine', path: '/mine', origin: 'linked', createdAt: 1 })
   history.models.insert({ ...common, id: 'b', name: 'Sample model', path: '/sample', origin: 'bundled', createdAt: 2 })
   expect(history.models.list().map(({ name }) => name)).toEqual(['Sample model', 'mine'])
+})
+
+test('the runs of a model are counted as everywhere: analyses are none', () => {
+  for (const method of ['dense', '2ssp', 'divergence']) insertRun(history, { method })
+  expect(history.models.list().map(({ usedByRuns }) => usedByRuns)).toEqual([2])
 })

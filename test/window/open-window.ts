@@ -60,6 +60,7 @@ export async function openWindow({ prepare, theme = 'light', args = [], environm
       colorScheme: theme,
       acceptDownloads: true,
     })
+    evaluateAgain(app)
     let printed = ''
     for (const stream of [app.process().stdout, app.process().stderr]) stream?.on('data', (text) => (printed += text))
     const page = await app.firstWindow()
@@ -105,6 +106,20 @@ export async function openWindow({ prepare, theme = 'light', args = [], environm
     },
   }
   return opened
+}
+
+/**
+ * Makes `evaluate` ask once more if its result was lost. The driver refers only weakly to the promise of a result, and a garbage collection
+ * of the program may come before its next turn.
+ */
+function evaluateAgain(app: ElectronApplication): void {
+  const evaluate = app.evaluate.bind(app)
+  const again = (...given: Parameters<typeof evaluate>) =>
+    evaluate(...given).catch((thrown: unknown) => {
+      if (!/garbage collected/.test(String(thrown))) throw thrown
+      return evaluate(...given)
+    })
+  app.evaluate = again as typeof app.evaluate
 }
 
 /** Clicks an item of the application menu, given by its labels from the outside in. */

@@ -246,7 +246,8 @@ function vetoOf({ pruned, rival, texts, loops }: Duel, { cost, texts: read }: Ev
 
 function wholeOf({ pruned, rival }: Duel, { cost, texts: read }: Evidence): Sentences {
   return {
-    answer: `${hedged('Do not prune', read)}: at ${costOf(pruned, cost)}, removing any part costs more than storing weights in fewer bits, as ${rival?.name} does.`,
+    answer: `${hedged('Do not prune', read)}: at ${costOf(pruned, cost)}, removing any part costs more than storing weights in fewer bits.`,
+    sure: [`Take ${rival?.name}.`],
   }
 }
 

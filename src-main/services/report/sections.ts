@@ -425,7 +425,7 @@ export function transcriptSection(
     tableBlock(
       ['Model', 'Tokens per answer', 'Equal tokens', 'Repetition', 'Loops', 'Distinct trigrams', 'Repeated ending'],
       rows,
-      'Equal tokens: the share of tokens that match the first model’s. Repetition: the share of four-token sequences that occurred earlier in the answer. Loops: the share of answers that end in a loop. Distinct trigrams: the share of three-token sequences that differ from each other. Repeated ending: tokens of the longest ending that occurred earlier.',
+      'Equal tokens: the share of places with the same token as in the first model’s answer. Repetition: the share of four-token sequences that occurred earlier in the answer. Loops: the share of answers that end in a loop. Distinct trigrams: the share of three-token sequences that differ from each other. Repeated ending: tokens of the longest ending that occurred earlier.',
     ),
     ...prompts.slice(0, mostAnswers).flatMap((prompt, at) => {
       const own = answers.filter((answer) => answer.prompt === at)

@@ -541,7 +541,7 @@ test('a file whose bytes buy more as bits than any part is worth is offered whol
   const runs = [run('dense', 160, 30), run('dense Q4_0', 94, 33), run('dense mixed 80', 80, 30.1, { parameters })]
   const found = worthOf([...runs, divided])
   expect(verdictText(found)).toBe(
-    'Do not prune, as far as 8 windows show: at 80 MB, removing any part costs more than storing weights in fewer bits, as dense mixed 80 does. Measure 16 windows or more to be sure. Your unpruned model has 160 MB; dense mixed 80 has 80 MB, and its perplexity on prose does not differ clearly, ×1.00 (0.996 to 1.01). Dense mixed 80 is smaller than every measured file of one type. Decided on 8 windows of 512 tokens of prose, which pruning never saw. Ranges are 95 % intervals.',
+    'Do not prune, as far as 8 windows show: at 80 MB, removing any part costs more than storing weights in fewer bits. Take dense mixed 80. Measure 16 windows or more to be sure. Your unpruned model has 160 MB; dense mixed 80 has 80 MB, and its perplexity on prose does not differ clearly, ×1.00 (0.996 to 1.01). Dense mixed 80 is smaller than every measured file of one type. Decided on 8 windows of 512 tokens of prose, which pruning never saw. Ranges are 95 % intervals.',
   )
   expect([found.answer, found.file?.name]).toEqual(['do not prune', 'dense mixed 80'])
   expect(worthOf([...runs, { ...divided, reached: 0.05 }]).answer).toBe('no difference')
