@@ -1,5 +1,4 @@
 import { basename } from 'node:path'
-import { setImmediate as breathe } from 'node:timers/promises'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
@@ -50,6 +49,7 @@ import { checkMemory, divideMemory, openSpec } from '#engine/model/model.ts'
 import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
 import { resolvePrecision } from '#engine/model/precision.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
+import { pause } from '#engine/model/walk.ts'
 import { leastBytes } from '#engine/model/weights/residency.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
@@ -72,36 +72,32 @@ const mostCounted = 16_384
  * Previews requests: what each would remove and need, and its problems. Reads no weights and computes nothing. Stops between two requests,
  * or while text is encoded.
  */
-export async function checkRequests(requests: readonly RunRequest[], signal?: AbortSignal): Promise<RequestPreview[]> {
-  const models = new Map<string, Promise<Outside>>()
+export function checkRequests(requests: readonly RunRequest[], signal?: AbortSignal): Promise<RequestPreview[]> {
   const shared: Shared = { answers: new Map(), plans: new LatestPlans(), signal }
-  const previews: RequestPreview[] = []
-  for (const request of requests) {
-    const model = models.get(request.model) ?? openOutside(request.model)
-    models.set(request.model, model)
-    previews.push(await new RequestCheck(request, await model, shared).check())
-    await stopIfAborted(signal)
-  }
-  return previews
+  return answerEach(requests, signal, async (request, model) => new RequestCheck(request, await model, shared).check())
 }
 
 /** The work of each request, without checking the request; null if its model or text no longer exists. */
-export async function workOfRequests(requests: readonly RunRequest[], signal?: AbortSignal): Promise<(Work | null)[]> {
-  const models = new Map<string, Promise<Outside>>()
-  const works: (Work | null)[] = []
-  for (const request of requests) {
-    const opening = models.get(request.model) ?? openOutside(request.model)
-    models.set(request.model, opening)
-    works.push(await opening.then(async (model) => workOf(model, await withSparsity(model, request), signal)).catch(() => null))
-    await stopIfAborted(signal)
-  }
-  return works
+export function workOfRequests(requests: readonly RunRequest[], signal?: AbortSignal): Promise<(Work | null)[]> {
+  const workIn = async (request: RunRequest, model: Outside) => workOf(model, await withSparsity(model, request), signal)
+  return answerEach(requests, signal, (request, model) => model.then((opened) => workIn(request, opened)).catch(() => null))
 }
 
-/** Lets the message arrive that aborts the signal. */
-async function stopIfAborted(signal: AbortSignal | undefined): Promise<void> {
-  await breathe()
-  signal?.throwIfAborted()
+/** Answers one request after another. Opens each model once, and stops between two requests. */
+async function answerEach<Answer>(
+  requests: readonly RunRequest[],
+  signal: AbortSignal | undefined,
+  answer: (request: RunRequest, model: Promise<Outside>) => Promise<Answer>,
+): Promise<Answer[]> {
+  const models = new Map<string, Promise<Outside>>()
+  const answers: Answer[] = []
+  for (const request of requests) {
+    const model = models.get(request.model) ?? openOutside(request.model)
+    models.set(request.model, model)
+    answers.push(await answer(request, model))
+    await pause(signal)
+  }
+  return answers
 }
 
 /** The request with a sparsity instead of the size of a file, from which it follows. */
