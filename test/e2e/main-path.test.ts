@@ -11,7 +11,7 @@ import { processesOf } from '../jobs/kill-checks.ts'
 import { findAccessibilityFaults, findSmallPrint } from './accessibility.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { go, openScreen, type Screen, settle, watchShifts } from './screens.ts'
+import { go, intercept, openScreen, type Screen, settle, watchShifts } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 const sample = join(import.meta.dirname, '../../resources/sample-model')
@@ -120,7 +120,7 @@ describe('first start', () => {
       // Timing the machine takes 7 s of the processor, and the program itself waits 300 s for it.
       .waitFor({ timeout: 360_000 })
     expect(await findAccessibilityFaults(page)).toEqual([])
-    await page.route('**/api/experiments.create', shorten, { times: 1 })
+    await intercept(page, 'experiments.create', shorten, 1)
     await page.getByRole('button', { name: 'Run sample experiment' }).click()
     await page.getByRole('heading', { name: 'First look at the sample' }).waitFor()
     await page.getByRole('region', { name: 'Runs of this experiment' }).waitFor()
@@ -313,14 +313,11 @@ describe('playground', () => {
     })
     // The button is pressed before the page knows its models and runs.
     const asked = Promise.withResolvers<void>()
-    await page.route(
-      '**/api/models.list',
-      async (route) => {
-        await asked.promise
-        await route.continue()
-      },
-      { times: 1 },
-    )
+    const late = async (route: Route) => {
+      await asked.promise
+      await route.continue()
+    }
+    await intercept(page, 'models.list', late, 1)
     await go(page, `#/playground?runs=${rows.map(({ id }) => id).join(',')}`)
     await page.getByRole('textbox', { name: 'Prompt' }).fill('What is a garden? ')
     await page.getByRole('slider', { name: 'New tokens' }).fill('512')
@@ -411,7 +408,7 @@ test('a model with a chat template answers in it by default, and a reply becomes
     await ended()
     await route.fulfill({ response })
   }
-  await page.route('**/api/playground.{start,reply}', late, { times: 2 })
+  await intercept(page, 'playground.{start,reply}', late, 2)
   await page.getByRole('button', { name: 'Generate' }).click()
   await page.getByRole('textbox', { name: 'Reply' }).fill('A tree')
   await page.getByRole('button', { name: 'Reply' }).click()
@@ -427,7 +424,7 @@ test('a model with a chat template answers in it by default, and a reply becomes
     const response = await route.fetch()
     await route.fulfill({ response, body: (await response.text()).replace('"status":"done"', '"status":"running"') })
   }
-  await page.route('**/api/transcripts.get', early, { times: 1 })
+  await intercept(page, 'transcripts.get', early, 1)
   await page.reload()
   await page.getByRole('textbox', { name: 'Reply' }).waitFor()
   await expectLengths(4)

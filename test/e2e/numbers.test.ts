@@ -9,7 +9,7 @@ import { openHistory } from '#db/history.ts'
 import { fillHistory } from '../fixtures/fill-history.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { addFilter, go, openScreen, type Screen } from './screens.ts'
+import { addFilter, go, intercept, openScreen, type Screen } from './screens.ts'
 import { keepTiming } from './timed-machine.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
@@ -283,7 +283,7 @@ test('times taken while other programs keep the machine busy say that they are n
 test('the page of the engine says that the numbers of a self-test are wrong, and asks for devices again only when asked to', async () => {
   await workbench.call('engine.get', {})
   const probes: unknown[] = []
-  await page.route('**/api/engine.get', async (route) => {
+  const stop = await intercept(page, 'engine.get', async (route) => {
     probes.push(route.request().postDataJSON().probe ?? false)
     const response = await route.fetch()
     const engine = await response.json()
@@ -298,7 +298,7 @@ test('the page of the engine says that the numbers of a self-test are wrong, and
   await page.getByRole('button', { name: 'Detect devices' }).click()
   await eventually(() => Promise.resolve(probes.includes(true)), Boolean, 10_000)
   expect(probes).toEqual([false, true])
-  await page.unrouteAll({ behavior: 'wait' })
+  stop()
   const budget = page.getByRole('spinbutton', { name: /^Memory budget/ })
   await budget.fill('-5')
   await budget.blur()
@@ -317,14 +317,14 @@ test('a waiting run and a waiting analysis say on their pages what the queue wai
   const inspect = { kind: 'divergence' as const, runs: [pruned], data: data(2) }
   const analysis = (await workbench.call('runs.inspect', { inspect, start: 'queue' })).id
   const message = 'The disk is full. Free some space.'
-  await page.route('**/api/queue.get', async (route) => {
+  const stopQueue = await intercept(page, 'queue.get', async (route) => {
     const response = await route.fetch()
     const obstacle = { kind: 'full', message, since: Date.now(), neededBytes: 2, freeBytes: 1 }
     await route.fulfill({ response, json: { ...(await response.json()), paused: false, obstacle } })
   })
   // Analyses are done at once where there is room.
   await whenDone(analysis)
-  await page.route('**/api/runs.get', async (route) => {
+  const stopRuns = await intercept(page, 'runs.get', async (route) => {
     const response = await route.fetch()
     await route.fulfill({ response, json: { ...(await response.json()), status: 'queued', inspected: null } })
   })
@@ -333,7 +333,8 @@ test('a waiting run and a waiting analysis say on their pages what the queue wai
     await go(page, hash)
     await page.getByRole('main').getByText(message).waitFor()
   }
-  await page.unrouteAll({ behavior: 'wait' })
+  stopQueue()
+  stopRuns()
   await workbench.call('runs.cancel', { ids: [waiting] })
   await workbench.call('queue.resume', {})
   await page.reload()

@@ -1,4 +1,4 @@
-import type { Browser, BrowserContext, Page } from 'playwright-core'
+import type { Browser, BrowserContext, Page, Route } from 'playwright-core'
 import { patience } from '../patience.ts'
 import type { Workbench } from './workbench.ts'
 
@@ -65,6 +65,26 @@ export async function go(page: Page, hash: string): Promise<void> {
       }),
     hash,
   )
+}
+
+/**
+ * Hands the calls of a page to `answer`, until that has had `times` of them or the function that comes back is called. The route stays:
+ * a request that begins while the driver takes the last one away may never be sent.
+ */
+export async function intercept(
+  page: Page,
+  calls: string,
+  answer: (route: Route) => Promise<void> | void,
+  times = Number.POSITIVE_INFINITY,
+): Promise<() => void> {
+  let left = times
+  await page.route(`**/api/${calls}`, (route) => {
+    left -= 1
+    return left >= 0 ? answer(route) : route.fallback()
+  })
+  return () => {
+    left = 0
+  }
 }
 
 /** Adds a filter to the history by its form. A screen that is still arriving takes the focus, which closes the form again. */

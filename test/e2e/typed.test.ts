@@ -7,7 +7,7 @@ import { referenceModel } from '../fixtures/reference.ts'
 import { findAccessibilityFaults } from './accessibility.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { go, openScreen } from './screens.ts'
+import { go, intercept, openScreen } from './screens.ts'
 import { timedMachine } from './timed-machine.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
@@ -32,8 +32,7 @@ afterAll(async () => {
 /** Holds every answer of a call. `release` lets them go, once one was asked for whose request has this text. */
 async function hold(call: string) {
   const held: Route[] = []
-  let isOpen = false
-  await page.route(`**/api/${call}`, (route) => (isOpen ? route.continue() : void held.push(route)))
+  const stop = await intercept(page, call, (route) => void held.push(route))
   return {
     asked: (text = '') =>
       eventually(
@@ -42,11 +41,10 @@ async function hold(call: string) {
         20_000,
       ),
     async release() {
-      isOpen = true
+      stop()
       const answered = page.waitForResponse((response) => response.url().endsWith(call))
       for (const route of held) await route.continue()
       await answered
-      await page.unroute(`**/api/${call}`)
     },
   }
 }
@@ -200,7 +198,7 @@ test('a path is taken while it is typed, without leaving the field, and a folder
   await questions.getByRole('blockquote').waitFor()
   expect(await path.inputValue(), 'the space of the next word').toBe(`${folder} `)
   // The browser starts in the user's own folder.
-  await page.route('**/api/files.browse', (route) =>
+  const stop = await intercept(page, 'files.browse', (route) =>
     route.continue({ postData: JSON.stringify({ folder: route.request().postDataJSON().folder ?? folder }) }),
   )
   await questions.getByRole('button', { name: 'Browse …' }).click()
@@ -210,7 +208,7 @@ test('a path is taken while it is typed, without leaving the field, and a folder
   expect(await findAccessibilityFaults(page, ['light', 'dark'])).toEqual([])
   await dialog.getByRole('button', { name: 'Use this folder' }).click()
   await expect.poll(() => path.inputValue()).toBe(join(folder, 'src'))
-  await page.unroute('**/api/files.browse')
+  stop()
   await questions.getByText('General text').click()
   await rm(folder, { recursive: true, force: true })
 })
