@@ -111,8 +111,10 @@ export class DraftState {
     if (stored || own) await this.#suitTexts()
   }
 
+  /** The model of the address, or else the first one whose files are there. */
   get #firstModel(): ModelEntry | undefined {
-    return this.models.find(({ id }) => id === this.#query.model) ?? this.models[0]
+    const { models } = this
+    return models.find(({ id }) => id === this.#query.model) ?? models.find(({ present }) => present) ?? models[0]
   }
 
   async #firstDraft(): Promise<Draft> {

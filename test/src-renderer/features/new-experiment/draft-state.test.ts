@@ -57,3 +57,20 @@ test('a page that is left stops its preview, and asks for no other', async () =>
   await sleep(400)
   expect(asked).toHaveLength(1)
 })
+
+test('the form begins with the first model whose files are there, and with that of its address whatever there is of it', async () => {
+  const models = [
+    { id: 'gone', present: false },
+    { id: 'there', present: true },
+  ]
+  vi.stubGlobal('fetch', async (address: string) => Response.json(address.endsWith('models.list') ? models : []))
+  for (const [query, first] of [
+    [{}, 'there'],
+    [{ model: 'gone' }, 'gone'],
+  ] as const) {
+    const form = new DraftState(query, () => false)
+    void form.start()
+    await eventually(() => form.listed, 'the models')
+    expect(form.draft.models).toEqual([first])
+  }
+})
