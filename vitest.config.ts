@@ -44,15 +44,15 @@ sharing.push(
 
 /** Files that take most of the time: journeys in a browser, whole commands, killed processes, and every recorded model. `npm test -- --long` and `.ci/run` run them. */
 const long = [
-  'e2e/{bulk,clicks,journey,keyboard,names-and-notes,numbers,quick,recovery,repair,truth,typed,what-broke}',
+  'e2e/{bulk,clicks,journey,keyboard,names-and-notes,numbers,quick,recovery,repair,truth,typed,vocabulary,what-broke}',
   'jobs/{kill,kill-recovery}',
   'services/{replaced-model,same-as-fresh}',
-  'cli/{demo,prune,save-refusals}',
+  'cli/{demo,prune,refusals,save-refusals}',
   'engine/export/gguf/same-as-llama',
   'engine/pruning/{every-method,mixed-parity}',
   'engine/pruning/ablations/parity',
   'engine/pruning/gates/gate-pass',
-  'engine/pruning/methods/{2ssp-experts,depth-scores,evopress,reap,slicegpt}',
+  'engine/pruning/methods/{2ssp-experts,depth-scores,evopress,reap,slicegpt,vocabulary}',
   'engine/pruning/recovery/{families,recover}',
   'engine/tasks/weight-types',
 ].map((file) => `test/${file}.test.ts`)

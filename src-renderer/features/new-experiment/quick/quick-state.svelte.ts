@@ -27,6 +27,8 @@ export class QuickState {
   /** The model and the text of the last question, and the whole question. */
   #subject = ''
   #asked = ''
+  /** Aborted when the question is out of date: its answer would delay the next one. */
+  #asking = new AbortController()
   #isCreating = false
   /** Why the sizes of the model are unknown. */
   #sizesProblem = ''
@@ -95,7 +97,7 @@ export class QuickState {
     // A target that arrives with the sizes is no choice of the user's.
     if (subject !== this.#subject) this.starting = false
     this.#subject = subject
-    this.#asked = asked
+    this.#drop(asked)
     this.isStale = true
     if (this.kind === 'size' && this.#sizesProblem) this.problem = this.#sizesProblem
     if (model === '' || text?.source === '' || target === null) return
@@ -104,13 +106,27 @@ export class QuickState {
     this.#again()
   }
 
+  /** Stops the last question, for another or for none. */
+  #drop(asked: string): void {
+    this.#asking.abort()
+    this.#asked = asked
+  }
+
+  /** Stops the question of a page that is left, unless the experiment starts once it is answered. */
+  leave(): void {
+    if (!this.starting) this.#drop('')
+  }
+
   async #ask(asked: string, question: Input<'experiments.quick'>): Promise<void> {
     if (asked !== this.#asked) return
+    this.#asking.abort()
+    this.#asking = new AbortController()
+    const { signal } = this.#asking
     const failure = await failureOf(async () => {
-      const answer = await call('experiments.quick', question)
-      if (asked === this.#asked) this.answer = answer
+      const answer = await call('experiments.quick', question, signal)
+      if (!signal.aborted) this.answer = answer
     })
-    if (asked !== this.#asked) return
+    if (signal.aborted) return
     this.problem = failure?.message ?? ''
     if (failure) this.answer = null
     this.isStale = false

@@ -5,6 +5,8 @@ import { eventually } from '../../../eventually.ts'
 interface Asked {
   call: string
   input: { model: string; target?: { bytes: number }; name?: string }
+  /** Only of a call that can be stopped. */
+  signal: AbortSignal | undefined
   answer(value: object): void
   fail(message: string): void
 }
@@ -25,16 +27,18 @@ beforeEach(() => {
   vi.stubGlobal('localStorage', storage)
   vi.stubGlobal('sessionStorage', storage)
   vi.stubGlobal('location', { hash: '' })
-  vi.stubGlobal('fetch', (address: string, { body }: { body: string }) => {
+  vi.stubGlobal('fetch', (address: string, { body, signal }: { body: string; signal?: AbortSignal }) => {
     const call = address.replace('/api/', '')
-    return new Promise((resolve) =>
+    return new Promise((resolve, reject) => {
+      signal?.addEventListener('abort', () => reject(signal.reason as Error))
       waiting.push({
         call,
         input: JSON.parse(body),
+        signal,
         answer: (value) => resolve(Response.json(value)),
         fail: (message) => resolve(Response.json({ code: 'infeasible', message }, { status: 422 })),
-      }),
-    )
+      })
+    })
   })
 })
 afterEach(() => vi.unstubAllGlobals())
@@ -117,4 +121,23 @@ test('after a look at speeds, a model without sizes still says why, and a press 
   quick.lookAt('a', null, null)
   void quick.start('')
   expect([quick.starting, quick.problem]).toEqual([false, 'No method can prune this model.'])
+})
+
+test('another size, and leaving the page, stop the question before, which says nothing then', async () => {
+  const { quick, look } = form('a')
+  ;(await asked('experiments.sizes')).answer(sizes)
+  await eventually(() => quick.sizes !== null, 'sizes')
+  look()
+  const first = await asked('experiments.quick')
+  quick.want({ bytes: 5e6 })
+  look()
+  expect(first.signal?.aborted).toBe(true)
+  const second = await asked('experiments.quick', 2)
+  expect([quick.problem, quick.isStale, second.signal?.aborted]).toEqual(['', true, false])
+  void quick.start('')
+  quick.leave()
+  expect(second.signal?.aborted, 'what was started').toBe(false)
+  quick.want({ bytes: 5e6 })
+  quick.leave()
+  expect(second.signal?.aborted).toBe(true)
 })
