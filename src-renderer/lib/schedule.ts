@@ -22,6 +22,21 @@ export function debounce<Values extends unknown[]>(action: (...values: Values) =
   }
 }
 
+/** One piece of work at a time: to begin the next one stops the one before, whose answer would come too late. */
+export class Latest {
+  #current = new AbortController()
+
+  begin(): AbortSignal {
+    this.stop()
+    this.#current = new AbortController()
+    return this.#current.signal
+  }
+
+  stop(): void {
+    this.#current.abort()
+  }
+}
+
 /** Joins the functions that end subscriptions into one. */
 export function stopAll(...stops: readonly (() => unknown)[]): () => void {
   return () => {

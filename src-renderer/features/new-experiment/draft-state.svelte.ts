@@ -12,7 +12,7 @@ import { Loader } from '../../lib/loader.svelte.ts'
 import { notify } from '../../lib/notices.svelte.ts'
 import { formatHash } from '../../lib/route.ts'
 import { router } from '../../lib/router.svelte.ts'
-import { debounce, stopAll } from '../../lib/schedule.ts'
+import { debounce, Latest, stopAll } from '../../lib/schedule.ts'
 import { blockSparsities, limitText, missedSparsities, sharedSparsities } from './amounts/amounts.ts'
 import type { SpeedQuestion } from './amounts/speed-range.svelte.ts'
 import {
@@ -58,8 +58,7 @@ export class DraftState {
   #changes = $state(0)
   #previewed = $state(0)
 
-  /** Aborted when the latest preview is out of date. */
-  #previewing = new AbortController()
+  readonly #previewing = new Latest()
   #isLeft = false
 
   readonly #previewSoon = debounce(() => void this.#loadPreview(), 200)
@@ -167,9 +166,7 @@ export class DraftState {
   /** Loads a preview, and stops the one of an earlier draft, which would delay it. */
   async #loadPreview(): Promise<void> {
     if (!this.isPreviewing || this.#isLeft) return
-    this.#previewing.abort()
-    this.#previewing = new AbortController()
-    const { signal } = this.#previewing
+    const signal = this.#previewing.begin()
     const changes = this.#changes
     await this.preview.load(() => call('experiments.preview', { grid: this.#grid() }, signal))
     if (signal.aborted) return
@@ -196,7 +193,7 @@ export class DraftState {
     const previewAgain = on('engine changed', ({ engine }) => engine.selfTest && this.preview.value?.seconds === null && this.changed())
     return stopAll(previewAgain, () => {
       this.#isLeft = true
-      this.#previewing.abort()
+      this.#previewing.stop()
     })
   }
 

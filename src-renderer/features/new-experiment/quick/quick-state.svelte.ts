@@ -5,7 +5,7 @@ import { call } from '../../../api/api.ts'
 import { failureOf } from '../../../lib/failure.ts'
 import { notify } from '../../../lib/notices.svelte.ts'
 import { router } from '../../../lib/router.svelte.ts'
-import { debounce } from '../../../lib/schedule.ts'
+import { debounce, Latest } from '../../../lib/schedule.ts'
 import { keptTarget } from '../kept-draft.ts'
 import { startingSize } from './quick-text.ts'
 
@@ -27,8 +27,7 @@ export class QuickState {
   /** The model and the text of the last question, and the whole question. */
   #subject = ''
   #asked = ''
-  /** Aborted when the question is out of date: its answer would delay the next one. */
-  #asking = new AbortController()
+  readonly #asking = new Latest()
   #isCreating = false
   /** Why the sizes of the model are unknown. */
   #sizesProblem = ''
@@ -108,7 +107,7 @@ export class QuickState {
 
   /** Stops the last question, for another or for none. */
   #drop(asked: string): void {
-    this.#asking.abort()
+    this.#asking.stop()
     this.#asked = asked
   }
 
@@ -119,16 +118,14 @@ export class QuickState {
 
   async #ask(asked: string, question: Input<'experiments.quick'>): Promise<void> {
     if (asked !== this.#asked) return
-    this.#asking.abort()
-    this.#asking = new AbortController()
-    const { signal } = this.#asking
+    const signal = this.#asking.begin()
+    let answer: QuickAnswer | null = null
     const failure = await failureOf(async () => {
-      const answer = await call('experiments.quick', question, signal)
-      if (!signal.aborted) this.answer = answer
+      answer = await call('experiments.quick', question, signal)
     })
     if (signal.aborted) return
+    this.answer = answer
     this.problem = failure?.message ?? ''
-    if (failure) this.answer = null
     this.isStale = false
     if (this.starting) await this.#create()
   }
